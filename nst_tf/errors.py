@@ -1,6 +1,7 @@
 """What can go wrong, as one line for the person at the terminal and an exit code for the shell."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -30,7 +31,7 @@ class InputError(NstError):
     exit_code = 2
 
 
-class SystemFault(NstError):
+class MachineError(NstError):
     """The machine refuses: disk, permission, memory or a lock."""
 
     exit_code = 3
@@ -69,3 +70,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+
+
+class StoppedError(NstError):
+    """A signal asked for the end; the best picture was saved.
+
+    Args:
+        signal_number: The signal, which sets the exit code as shells expect it, 128 + its number.
+        saved: Where the picture is.
+    """
+
+    def __init__(self, signal_number: int, saved: object) -> None:
+        self.exit_code = 128 + signal_number
+        name = signal.Signals(signal_number).name
+        super().__init__(
+            f"stopped by {name}", "the best picture was saved", "start again", where=saved
+        )

@@ -1,0 +1,156 @@
+"""The command line: one flag for each setting, and the switches of the command itself."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from absl import flags
+
+import nst_tf
+from nst_tf.config import Config, load_config, require_files
+from nst_tf.errors import InputError, did_you_mean
+from nst_tf.values import Source
+from nst_tf.yaml_file import scalar
+
+_SWITCHES = {
+    "overwrite": "replace a file at output_image that nst_tf did not write",
+    "dry_run": "print all settings as YAML and stop",
+    "debug": "show the traceback of an error",
+    "help": "print this and stop",
+    "version": "print the version and stop",
+}
+_CONFIG = "a YAML file of settings; flags win over it"
+# The heading above the flag of each of these settings.
+_HEADINGS = {
+    "content_image": "Pictures",
+    "content_layers": "What is minimised",
+    "init": "How it is minimised",
+    "weights": "The network's weights",
+    "seed": "Reproducing and following a run",
+}
+
+
+class Command(NamedTuple):
+    """What the command line asks for.
+
+    Attributes:
+        config: The settings of the run.
+        overwrite: Whether any file at `output_image` may be replaced.
+        dry_run: Whether to print the settings and stop.
+        answer: What to print in place of a run: the help, the version, or nothing.
+    """
+
+    config: Config
+    overwrite: bool = False
+    dry_run: bool = False
+    answer: str = ""
+
+
+class _Flags(flags.FlagValues):  # type: ignore[misc]
+    """absl's parser, without its own `--flagfile`, which would read any file."""
+
+    def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+        return list(argv)
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Reads the command line and the configuration file that it names.
+
+    A path in a flag is relative to the current folder. `--style_image` may be repeated;
+    weights and layers are lists with commas.
+
+    Args:
+        argv: The arguments, without the program's name.
+
+    Returns:
+        The settings, in which flags win over the file and the file over defaults.
+
+    Raises:
+        InputError: A flag or a setting is unknown, not allowed or missing.
+    """
+    defined = _define()
+    try:
+        leftover = defined(["nst_tf", *argv])[1:]
+    except flags.UnrecognizedFlagError as error:
+        known = [f"--{name}" for name in defined]
+        hint = did_you_mean(f"--{error.flagname}", known)
+        raise InputError(
+            f"unknown flag --{error.flagname}", "no setting has this name", hint
+        ) from error
+    except (flags.Error, ValueError) as error:
+        raise InputError("cannot read the flags", str(error), "see --help") from error
+    if leftover:
+        raise InputError(
+            f"unexpected argument {leftover[0]!r}",
+            "every setting is a flag",
+            "write --config=FILE or --KEY=VALUE",
+        )
+    if defined["help"].value:
+        return Command(Config(), answer=help_text())
+    if defined["version"].value:
+        return Command(Config(), answer=f"nst_tf {nst_tf.__version__}\n")
+    given = {
+        name: _value(name, defined[name].value)
+        for name in Config.model_fields
+        if defined[name].present
+    }
+    if defined["config"].present:
+        config = load_config(defined["config"].value, given)
+    else:
+        sources = {name: Source(f"--{name}") for name in given}
+        config = Config.model_validate(given, context=sources)
+    require_files(config)
+    return Command(config, defined["overwrite"].value, defined["dry_run"].value)
+
+
+def help_text() -> str:
+    """Describes every flag in a line.
+
+    Returns:
+        The text of `--help`.
+    """
+    lines = ["usage: python -m nst_tf.main --config=FILE.yaml [--KEY=VALUE ...]", "", "The command"]
+    lines += [_line(name, text) for name, text in {"config": _CONFIG, **_SWITCHES}.items()]
+    for name, field in Config.model_fields.items():
+        if name in _HEADINGS:
+            lines += ["", _HEADINGS[name]]
+        default = _written(field.default)
+        lines.append(_line(name, f"{field.description}" + (f" [{default}]" if default else "")))
+    return "\n".join(lines) + "\n"
+
+
+def _define() -> _Flags:
+    defined = _Flags()
+    defined.set_gnu_getopt()
+    flags.DEFINE_string("config", None, _CONFIG, flag_values=defined)
+    for name, text in _SWITCHES.items():
+        flags.DEFINE_boolean(name, False, text, flag_values=defined)
+    for name, field in Config.model_fields.items():
+        if field.annotation is bool:
+            define = flags.DEFINE_boolean
+        elif name == "style_image":
+            define = flags.DEFINE_multi_string  # repeated, as a path may hold a comma
+        else:
+            define = flags.DEFINE_string
+        define(name, None, field.description, flag_values=defined)
+    return defined
+
+
+def _value(name: str, given: object) -> object:
+    """Gives a number its type; the schema reads the rest as text."""
+    is_number = Config.model_fields[name].annotation in (int, float)
+    return scalar(given) if is_number and isinstance(given, str) else given
+
+
+def _line(name: str, text: str) -> str:
+    return f"  --{name:<21}{text}"
+
+
+def _written(default: object) -> str:
+    """Writes a default as its flag takes it."""
+    if default is None or default == ():
+        return ""
+    if isinstance(default, dict):
+        return ",".join(
+            name if weight == 1 else f"{name}:{weight}" for name, weight in default.items()
+        )
+    return str(default).lower() if isinstance(default, bool) else f"{default}"

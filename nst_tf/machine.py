@@ -1,0 +1,51 @@
+"""What the machine offers and what the process has used of it."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
+import psutil
+
+_descriptor_2 = threading.Lock()
+_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
+
+
+def available_memory() -> int:
+    """Returns how many bytes of memory can be used without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
+def peak_memory() -> int:
+    """Returns the largest resident size this process has had so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that the numbers come from."""
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Python's warnings and what C libraries print to descriptor 2 off the terminal.
+
+    Both belong to the process, so one thread at a time. Log lines written inside are lost too.
+    """
+    with _descriptor_2, warnings.catch_warnings(), contextlib.ExitStack() as stack:
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(OSError):  # a process may run with descriptor 2 closed
+            saved = os.dup(2)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, 2)
+            null = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, null)
+            os.dup2(null, 2)
+        yield

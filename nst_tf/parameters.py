@@ -1,0 +1,185 @@
+"""Files of trained parameters to named float32 arrays, verified before they are believed.
+
+A file is read once into memory, hashed there and parsed from there. Its content, not its name,
+decides the format, and the headers are compared with the expected table before an array is made.
+"""
+
+import hashlib
+import logging
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from nst_tf import storage
+from nst_tf.errors import InputError, MachineError
+from nst_tf.tensor_files import FETCH, TYPES, Tensor, UnfitError, open_tensors
+from nst_tf.values import LAYERS
+
+Shapes = Mapping[str, tuple[int, ...]]
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+PACKAGED = Path(__file__).parent / "weights" / "vgg19_normalised.npz"
+PACKAGED_SHA256 = "13df98c3a8c6c42ffb84b48cc273f84842548f055eef58ba55efed0c89b198aa"
+
+_MAX_BYTES = 1_000_000_000  # VGG19 with its classification top takes 575 MB in float32
+_TOP = ("fc1", "fc2", "predictions")  # the classifier of Keras' VGG19, which no loss looks at
+_IMAGENET = (
+    "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
+    "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
+)
+_IMAGENET_MD5 = "253f8cb515780f3b799900260a226db6"  # as keras.applications.vgg19 states it
+_TIMEOUT = 30.0
+
+
+class Parameters(NamedTuple):
+    """Trained parameters and the file they came from.
+
+    Attributes:
+        arrays: float32, by name.
+        sha256: The file's digest.
+    """
+
+    arrays: Arrays
+    sha256: str
+
+
+def vgg19_shapes() -> dict[str, tuple[int, ...]]:
+    """Tells the names and shapes of the parameters of VGG19's 16 convolutions.
+
+    Returns:
+        `<layer>/kernel` to (3, 3, in, out) and `<layer>/bias` to (out,), in the order of the
+        layers (Simonyan and Zisserman 2015, table 1, column E).
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs = 3
+    for layer, channels in LAYERS.items():
+        shapes[f"{layer}/kernel"] = (3, 3, inputs, channels)
+        shapes[f"{layer}/bias"] = (channels,)
+        inputs = channels
+    return shapes
+
+
+def load(weights: str, sha256: str | None) -> Parameters:
+    """Finds, verifies and reads the parameters of VGG19.
+
+    Args:
+        weights: "normalised" for those in the package (Gatys et al. 2016, section 2), "imagenet"
+            for those that Keras downloads, or a file.
+        sha256: The digest of that file, where it is known.
+
+    Returns:
+        The arrays of `vgg19_shapes`.
+
+    Raises:
+        InputError: The file is missing or is not what it should be.
+        MachineError: The download failed.
+    """
+    if weights == "normalised":
+        return read(PACKAGED, vgg19_shapes(), PACKAGED_SHA256)
+    if weights == "imagenet":
+        path = _downloaded_by_keras()
+        # Keras has compared the file with its own hash; `read` wants one too for HDF5.
+        return read(path, vgg19_shapes(), hashlib.sha256(path.read_bytes()).hexdigest())
+    return read(Path(weights), vgg19_shapes(), sha256)
+
+
+def _downloaded_by_keras() -> Path:
+    from keras.utils import get_file  # imports TensorFlow, which only this choice needs so early
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        name = _IMAGENET.rsplit("/", 1)[1]
+        return Path(get_file(name, _IMAGENET, cache_subdir="models", file_hash=_IMAGENET_MD5))
+    except Exception as error:
+        raise MachineError(
+            "cannot download the weights",
+            f"{type(error).__name__}: {str(error)[:200]}",
+            "use --weights=normalised, which needs no network, or a file with --weights=PATH",
+            where=_IMAGENET,
+        ) from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:
+    """Reads trained parameters, after showing that they are what is expected.
+
+    Accepted are NumPy `.npz`, `.safetensors` and HDF5 weights in Keras' old and new layout; nothing
+    that can carry code is ever opened. A classification top in the file is passed over.
+
+    Args:
+        path: The file, at most 1 GB.
+        expected: All the names and their shapes.
+        sha256: The file's SHA-256 in hexadecimal, or None where it is not known. HDF5 has no
+            checksum of its own and must come with one.
+
+    Returns:
+        The arrays in the order of `expected`, in float32, and the file's digest.
+
+    Raises:
+        InputError: The file cannot be read, has another hash, is of another kind or damaged, or
+            its arrays are not those expected, not finite or zero.
+    """
+    what = "cannot use the weights"
+    try:
+        if (path / "saved_model.pb").exists():
+            raise UnfitError("it is a TensorFlow SavedModel, which can carry code")
+        wanted = f"restore the file with SHA-256 {sha256}" if sha256 else "correct the path"
+        data = storage.read(path, "the weights", _MAX_BYTES, wanted)
+        digest = hashlib.sha256(data).hexdigest()
+        if sha256 is not None and digest != sha256.lower():
+            raise UnfitError(f"its SHA-256 is {digest[:12]}..., not {sha256[:12]}...", FETCH)
+        with open_tensors(data, sha256) as tensors:
+            return Parameters(_verified(tensors, expected), digest)
+    except UnfitError as error:
+        raise InputError(what, str(error), error.remedy, where=path) from error
+    except (InputError, MemoryError):
+        raise  # memory is the machine's fault: no size is believed that is not in the table
+    except Exception as error:  # three parsers, each with failures of its own
+        why = f"the file is incomplete or damaged ({type(error).__name__}: {str(error)[:80]})"
+        raise InputError(what, why, FETCH, where=path) from error
+
+
+def _verified(tensors: list[Tensor], expected: Shapes) -> Arrays:
+    found: dict[str, Tensor] = {}
+    for tensor in tensors:
+        if tensor.name in found:
+            raise UnfitError(f"{tensor.name[:80]!r} is in it twice", FETCH)
+        if tensor.name.split("/")[0] not in _TOP:
+            found[tensor.name] = tensor
+    _check_names(list(found), list(expected))
+    for name, shape in expected.items():
+        if (dtype := found[name].dtype) not in TYPES.values():
+            raise UnfitError(f"{name!r} is of type {dtype}", "convert it to float32")
+        if found[name].shape != shape:
+            raise UnfitError(f"{name!r} has shape {found[name].shape}, expected is {shape}")
+    if any(found[name].dtype == "float64" for name in expected):
+        logging.getLogger("nst_tf").warning("float64 weights are rounded to float32")
+    return {name: _as_float32(found[name]) for name in expected}
+
+
+def _check_names(found: list[str], expected: list[str]) -> None:
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected]
+    unknown = f"{extra[0][:80]!r} is not known" if extra else ""
+    if "block3_conv4/kernel" in missing and "block3_conv3/kernel" in found:
+        raise UnfitError("block3_conv4 missing: this looks like VGG16")
+    if missing:
+        raise UnfitError(f"{missing[0]!r} is missing" + (f" and {unknown}" if unknown else ""))
+    if extra:
+        raise UnfitError(unknown)
+
+
+def _as_float32(tensor: Tensor) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what overflows is infinite, and refused as such
+        array = np.ascontiguousarray(tensor.load(), dtype=np.float32)
+    if wrong := array.size - np.count_nonzero(np.isfinite(array)):
+        raise UnfitError(f"{tensor.name!r} holds {wrong} values that are NaN or infinite", FETCH)
+    if tensor.name.endswith("/kernel") and not array.any():
+        raise UnfitError(f"weights are all zero in {tensor.name!r}", FETCH)
+    return array

@@ -1,0 +1,172 @@
+"""Everything a person sees while a run goes on: listeners to its progress."""
+
+import contextlib
+import csv
+import io
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+
+from nst_tf import images, storage
+from nst_tf.config import Config
+from nst_tf.style_transfer import Listener, Progress
+
+_log = logging.getLogger("nst_tf")
+
+TRACE_COLUMNS = (
+    "iteration",
+    "evaluations",
+    "seconds",
+    "loss",
+    "content_loss",
+    "style_loss",
+    "tv_loss",
+)
+
+
+def describe(progress: Progress) -> str:
+    """Says in a few words how far a run is."""
+    losses = progress.losses
+    terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
+    if losses.tv:
+        terms.append(f"tv {losses.tv:.4g}")
+    return f"loss {losses.total:.5g} ({', '.join(terms)})"
+
+
+class Trace:
+    """Keeps the losses of every iteration for a table.
+
+    Args:
+        path: The CSV file that `save` writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[tuple[float, ...]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Adds a row."""
+        losses = progress.losses
+        self._rows.append(
+            (
+                progress.iteration,
+                progress.evaluations,
+                round(progress.seconds, 3),
+                losses.total,
+                losses.content,
+                losses.style,
+                losses.tv,
+            )
+        )
+
+    def save(self) -> None:
+        """Writes the table."""
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self._rows])
+        storage.publish(self._path, text.getvalue().encode())
+
+
+class Snapshots:
+    """Saves the picture of every so many iterations.
+
+    Args:
+        folder: Where to.
+        every: How many iterations lie between two pictures; with 0 there are none.
+        num_iterations: The last iteration, for names that sort.
+        settings: What goes into the pictures' metadata.
+    """
+
+    def __init__(self, folder: Path, every: int, num_iterations: int, settings: str) -> None:
+        self._folder = folder
+        self._every = every
+        self._digits = len(str(num_iterations))
+        self._settings = settings
+
+    def __call__(self, progress: Progress) -> None:
+        """Saves a picture when one is due."""
+        if self._every and progress.iteration % self._every == 0:
+            name = f"iteration-{progress.iteration:0{self._digits}d}.png"
+            pixels = images.to_uint8(progress.picture)
+            data = images.encode(pixels, ".png", self._settings)
+            storage.publish(self._folder / name, data)
+
+
+class Lines:
+    """Prints a line every so many iterations, for logs and pipes.
+
+    Args:
+        every: How many iterations lie between two lines; with 0 there are none.
+        num_iterations: How many there will be, for the time left.
+    """
+
+    def __init__(self, every: int, num_iterations: int) -> None:
+        self._every = every
+        self._num_iterations = num_iterations
+
+    def __call__(self, progress: Progress) -> None:
+        """Prints a line when one is due."""
+        if self._every and progress.iteration % self._every == 0:
+            left = progress.seconds / progress.iteration * self._num_iterations - progress.seconds
+            print(
+                f"iteration {progress.iteration}/{self._num_iterations}  {describe(progress)}  "
+                f"{progress.seconds:.0f} s, {max(0.0, left):.0f} s left",
+                flush=True,
+            )
+
+
+@contextlib.contextmanager
+def display(config: Config) -> Iterator[Listener]:
+    """Shows a moving bar on a terminal, and gives plain lines elsewhere.
+
+    Args:
+        config: `num_iterations` and `print_iter`.
+
+    Yields:
+        The listener that moves it.
+    """
+    console = Console()
+    if not console.is_terminal:
+        yield Lines(config.print_iter, config.num_iterations)
+        return
+    columns = (
+        TextColumn("iteration {task.completed}/{task.total}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=config.num_iterations)
+
+        def move(progress: Progress) -> None:
+            bar.update(task, completed=progress.iteration, description=describe(progress))
+
+        yield move
+
+
+def together(listeners: Sequence[Listener]) -> Listener:
+    """Makes one listener of several, none of which can end the run by failing.
+
+    Args:
+        listeners: They are called in this order; one that raises is warned of and not called again.
+
+    Returns:
+        A listener that asks for the end when any of them does.
+    """
+    active = list(listeners)
+
+    def listen(progress: Progress) -> bool:
+        stop = False
+        for listener in list(active):
+            try:
+                stop = bool(listener(progress)) or stop
+            except Exception as error:  # noqa: BLE001 - hours of work outweigh a report
+                active.remove(listener)
+                name = type(listener).__name__
+                _log.warning("%s failed and is left out from here on: %s", name, error)
+        return stop
+
+    return listen

@@ -1,0 +1,96 @@
+"""Damaged and hostile bytes: a refusal or a picture, never anything else."""
+
+import functools
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from nst_tf.decoding import decode
+from nst_tf.errors import InputError
+
+FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+SIGNATURES = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8L", b"II*\0"]
+SIGNATURES += [b"MM\0*", b"BM", b"GIF89a", b"\0\0\0\x18ftypheic", b"<svg", b"%PDF"]
+LIMIT = 1_000_000
+
+
+@functools.cache
+def file_of(format_: str) -> bytes:
+    noise = np.random.default_rng(7).integers(0, 256, (23, 37, 3), np.uint8)
+    file = io.BytesIO()
+    options = {"WEBP": {"lossless": True}, "TIFF": {"compression": "tiff_deflate"}}
+    Image.fromarray(noise).save(file, format_, **options.get(format_, {}))
+    return file.getvalue()
+
+
+def outcome(data: bytes) -> np.ndarray | str:
+    """The picture, or the text of the refusal; anything else that is raised fails the test."""
+    try:
+        picture = decode(data, LIMIT, "fuzz")
+    except InputError as error:
+        text = str(error)
+        assert all(" " <= c <= "~" for c in text), text
+        return text
+    assert picture.dtype == np.float32 and picture.shape[2] == 3
+    assert np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 255
+    return picture
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_IMG_07_truncated_picture_is_refused(format_):
+    whole = file_of(format_)
+    assert len(whole) > 1200  # so that one percent holds the signature
+    for percent in range(1, 100):
+        text = outcome(whole[: len(whole) * percent // 100])
+        assert isinstance(text, str), percent
+        assert "the file is cut short or damaged" in text, (percent, text)
+
+
+@pytest.mark.parametrize("missing", range(1, 6))
+@pytest.mark.parametrize("format_", FORMATS)
+def test_IMG_08_without_its_last_bytes_a_picture_is_whole_or_refused(format_, missing):
+    """A PNG ends in 12 bytes that hold no pixels; there, and only there, acceptance is promised."""
+    found = outcome(file_of(format_)[:-missing])
+    if isinstance(found, str):
+        assert format_ != "PNG"
+        assert "cut short" in found
+    else:
+        assert np.array_equal(found, decode(file_of(format_), LIMIT))
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_IMG_09_bit_flips_never_crash(format_):
+    random = np.random.default_rng(11)
+    decoded = 0
+    for _ in range(300):
+        data = bytearray(file_of(format_))
+        for at in random.integers(0, 8 * len(data), random.integers(1, 9)):
+            data[at // 8] ^= 1 << (at % 8)
+        decoded += not isinstance(outcome(bytes(data)), str)
+    assert decoded < 300  # some flips must have been noticed, or none were made
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_IMG_09_damage_in_the_header_never_crashes(format_):
+    random = np.random.default_rng(13)
+    for _ in range(150):
+        data = bytearray(file_of(format_))
+        for at in random.integers(0, 120, 3):
+            data[at] = random.integers(0, 256)
+        outcome(bytes(data))
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None)
+def test_IMG_09_any_bytes_never_crash(data):
+    outcome(data)
+
+
+@given(st.sampled_from(SIGNATURES), st.binary(max_size=300))
+@settings(deadline=None)
+def test_IMG_09_any_bytes_after_a_signature_never_crash(signature, data):
+    outcome(signature + data)

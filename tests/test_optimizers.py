@@ -1,0 +1,262 @@
+"""The minimisers on functions whose minima are known."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+from threadpoolctl import threadpool_info
+
+from nst_tf import machine, optimizers
+from nst_tf.errors import MachineError
+from nst_tf.optimizers import StopReason, bfgs
+
+METHODS = ["l-bfgs-b", "bfgs"]
+
+
+def go_on(step):
+    return False
+
+
+def minimize(method, function, start, bounds=None, num_iterations=300, callback=go_on):
+    start = np.asarray(start, np.float32)
+    return optimizers.minimize(
+        method, function, start, bounds=bounds, num_iterations=num_iterations, callback=callback
+    )
+
+
+def rosenbrock(x):
+    """Known minimum: 0 at (1, ..., 1)."""
+    flat = x.ravel().astype(np.float64)
+    gradient = scipy.optimize.rosen_der(flat).reshape(x.shape)
+    return float(scipy.optimize.rosen(flat)), gradient.astype(np.float32)
+
+
+def bowl(target, curvature):
+    """Known minimum: 0 at `target`; within a box, at the target clipped to it."""
+
+    def function(x):
+        difference = x.astype(np.float64) - target
+        gradient = (curvature * difference).astype(np.float32)
+        return float(np.sum(curvature * difference**2) / 2), gradient
+
+    return function
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_finds_the_minimum_of_rosenbrocks_function(method):
+    found = minimize(method, rosenbrock, np.full((2, 3), -1.0))
+    assert found.x.shape == (2, 3)
+    np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
+    assert found.value < 1e-6
+
+
+def test_finds_the_minimum_in_a_box(random):
+    target = random.uniform(-200, 455, (6, 7))
+    found = minimize("l-bfgs-b", bowl(target, np.geomspace(1, 50, 42).reshape(6, 7)),
+                     np.full((6, 7), 128.0), bounds=(0.0, 255.0))  # fmt: skip
+    np.testing.assert_allclose(found.x, np.clip(target, 0, 255), atol=1e-2)
+
+
+def test_never_leaves_the_box(random):
+    target = random.uniform(-900, 900, (5, 8))
+    seen = []
+
+    def watched(x):
+        seen.append(x.copy())
+        return bowl(target, 1.0)(x)
+
+    minimize("l-bfgs-b", watched, np.full((5, 8), 3.0), bounds=(0.0, 255.0))
+    assert len(seen) > 2
+    assert min(x.min() for x in seen) >= 0.0
+    assert max(x.max() for x in seen) <= 255.0
+
+
+def test_leaves_the_box_where_there_is_none(random):
+    found = minimize("l-bfgs-b", bowl(np.full((3, 4), 300.0), 1.0), np.zeros((3, 4)))
+    np.testing.assert_allclose(found.x, 300.0, atol=1e-2)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [2.0**-30, 2.0**30])
+def test_the_path_does_not_depend_on_the_unit_of_the_loss(method, scale):
+    def scaled(x):
+        value, gradient = rosenbrock(x)
+        return value * scale, gradient * np.float32(scale)
+
+    plain = minimize(method, rosenbrock, [[-1.0, 2.0]], num_iterations=12)
+    other = minimize(method, scaled, [[-1.0, 2.0]], num_iterations=12)
+    np.testing.assert_allclose(other.x, plain.x, rtol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_step_moves_no_variable_by_more_than_a_few_levels(method, random):
+    seen = []
+    target = random.uniform(0, 255, (4, 5))
+
+    def watched(x):
+        seen.append(x.copy())
+        return bowl(target, 1e4)(x)
+
+    minimize(method, watched, np.full((4, 5), 100.0), bounds=(0.0, 255.0), num_iterations=1)
+    assert 1.0 < np.abs(seen[1] - seen[0]).max() < 4.0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_RUN_40_no_iterations_evaluate_the_start(method):
+    found = minimize(method, rosenbrock, [[-1.0, 2.0]], num_iterations=0)
+    assert found.x.tolist() == [[-1.0, 2.0]]
+    assert (found.iterations, found.evaluations) == (0, 1)
+    assert found.value == rosenbrock(found.x)[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stops_after_the_iterations_allowed_and_counts_them(method):
+    steps = []
+    found = minimize(method, rosenbrock, [[-1.0, 2.0]], num_iterations=7, callback=steps.append)
+    assert [step.iteration for step in steps] == [1, 2, 3, 4, 5, 6, 7]
+    assert found.iterations == 7
+    assert found.evaluations == steps[-1].evaluations >= 8
+    assert found.stop_reason is StopReason.NUM_ITERATIONS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_stops_when_the_callback_says_so(method):
+    found = minimize(method, rosenbrock, [[-1.0, 2.0]], callback=lambda step: step.iteration == 3)
+    assert found.iterations == 3
+    assert found.stop_reason is StopReason.STOPPED
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_RUN_39_a_callback_may_keep_and_change_what_it_gets(method):
+    kept = []
+
+    def keep(step):
+        kept.append(step.x.copy())
+        step.x[:] = np.nan
+
+    found = minimize(method, rosenbrock, [[-1.0, 2.0]], num_iterations=5, callback=keep)
+    undisturbed = minimize(method, rosenbrock, [[-1.0, 2.0]], num_iterations=5)
+    assert len({x.tobytes() for x in kept}) == 5
+    np.testing.assert_array_equal(found.x, undisturbed.x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_gives_the_best_point_it_evaluated(method):
+    values = []
+
+    def watched(x):
+        value, gradient = rosenbrock(x)
+        values.append(value)
+        return value, gradient
+
+    found = minimize(method, watched, [[-1.5, 2.0]], num_iterations=9)
+    assert found.value == min(values) == rosenbrock(found.x)[0]
+
+
+def once(function, at, spoil):
+    """Spoils one evaluation of a function."""
+    count = 0
+
+    def spoiled(x):
+        nonlocal count
+        count += 1
+        value, gradient = function(x)
+        return spoil(value, gradient) if count == at else (value, gradient)
+
+    return spoiled
+
+
+def _nan_value(value, gradient):
+    return np.nan, gradient
+
+
+def _nan_in_gradient(value, gradient):
+    gradient = gradient.copy()
+    gradient.flat[0] = np.nan
+    return value, gradient
+
+
+def _infinite_value(value, gradient):
+    return np.inf, gradient
+
+
+@pytest.mark.parametrize("spoil", [_nan_value, _nan_in_gradient, _infinite_value])
+@pytest.mark.parametrize("at", [3, 6, 20])
+def test_RUN_32_one_bad_value_does_not_keep_it_from_the_minimum(spoil, at):
+    found = minimize("l-bfgs-b", once(rosenbrock, at, spoil), np.full((2, 3), -1.0))
+    np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_RUN_31_a_bad_first_value_ends_it_at_once(method):
+    found = minimize(method, once(rosenbrock, 1, _nan_value), [[-1.0, 2.0]])
+    assert found.stop_reason is StopReason.NOT_FINITE
+    assert found.evaluations == 1
+    assert found.x.tolist() == [[-1.0, 2.0]]
+
+
+def test_bad_values_without_end_leave_the_best_point():
+    count = 0
+
+    def failing(x):
+        nonlocal count
+        count += 1
+        value, gradient = rosenbrock(x)
+        return (np.nan if count > 8 else value), gradient
+
+    found = minimize("l-bfgs-b", failing, np.full((2, 3), -1.0))
+    assert found.stop_reason is StopReason.NOT_FINITE
+    assert found.value == rosenbrock(found.x)[0] < rosenbrock(np.full((2, 3), -1.0))[0]
+    assert found.evaluations < 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_says_that_a_gradient_is_zero(method):
+    found = minimize(method, bowl(np.zeros((2, 3)), 1.0), np.zeros((2, 3)))
+    assert found.stop_reason is StopReason.NO_GRADIENT
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_of_the_wrong_sign_finds_no_step(method):
+    def wrong(x):
+        value, gradient = rosenbrock(x)
+        return value, -gradient
+
+    found = minimize(method, wrong, [[-1.0, 2.0]])
+    assert found.stop_reason is StopReason.LINE_SEARCH
+    assert found.x.tolist() == [[-1.0, 2.0]]
+
+
+def test_stops_when_the_loss_has_stalled():
+    def flat(x):
+        value, gradient = rosenbrock(x)
+        return 1e7 + value, gradient
+
+    found = minimize("l-bfgs-b", flat, np.full((4, 5), -1.0))
+    assert found.stop_reason is StopReason.CONVERGED
+    assert found.iterations <= 25
+
+
+def test_holds_blas_to_one_thread_and_gives_it_back():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    before, during = threads(), []
+
+    def watched(x):
+        during.append(threads())
+        return rosenbrock(x)
+
+    minimize("l-bfgs-b", watched, [[-1.0, 2.0]], num_iterations=2)
+    assert {number for numbers in during for number in numbers} == {1}
+    assert threads() == before
+
+
+def test_bfgs_is_refused_where_it_would_not_fit():
+    variables = int((machine.available_memory() / 8) ** 0.5) * 2
+    with pytest.raises(MachineError, match=r"full inverse Hessian.*use --optimizer=l-bfgs-b"):
+        minimize("bfgs", rosenbrock, np.zeros((1, variables)))
+
+
+def test_bfgs_memory_preset():
+    # Six matrices of 1000 x 1000 float64, as traced in scipy 1.17.1.
+    assert bfgs.memory_needed(1000) == 48_000_000
