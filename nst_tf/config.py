@@ -1,6 +1,7 @@
 """What a run is asked to do: the schema of every setting, and the YAML files that give them."""
 
 import io
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -235,10 +236,29 @@ def require_files(config: Config) -> None:
             )
 
 
-def _plain(value: object) -> object:
+def portable(config: Config) -> dict[str, object]:
+    """Gives the settings as plain values, with paths relative to the output's folder.
+
+    Args:
+        config: Any configuration.
+
+    Returns:
+        What JSON can hold, and what stays true when the project is moved as a whole.
+    """
+    folder = config.output_image.parent
+    settings = {name: _plain(value, folder) for name, value in config}
+    for name, keywords in _KEYWORDS.items():
+        if settings[name] not in keywords:
+            settings[name] = os.path.relpath(str(settings[name]), folder)
+    return settings
+
+
+def _plain(value: object, folder: Path | None = None) -> object:
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        return [_plain(item, folder) for item in value]
+    if isinstance(value, Path):
+        return os.path.relpath(value, folder) if folder else str(value)
+    return value
 
 
 def _place(info: ValidationInfo, *names: str) -> str:

@@ -57,7 +57,7 @@ def _say_warnings_in_one_line() -> None:
     handler.setFormatter(logging.Formatter("nst_tf: warning: %(message)s"))
     handler.setLevel(logging.WARNING)
     log = logging.getLogger("nst_tf")
-    log.addHandler(handler)
+    log.handlers = [handler]
     log.propagate = False
 
 

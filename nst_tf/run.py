@@ -14,7 +14,7 @@ import numpy as np
 
 import nst_tf
 from nst_tf import images, machine, parameters, pyramid, storage
-from nst_tf.config import Config, to_yaml
+from nst_tf.config import Config, portable, to_yaml
 from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(config: Config, *, overwrite: bool = False) -> None:
     storage.prepare_folder(folder)
     storage.publish(folder / "config.yaml", to_yaml(config).encode())
 
-    settings = json.dumps({"nst_tf": nst_tf.__version__, **config.model_dump(mode="json")})
+    settings = json.dumps({"nst_tf": nst_tf.__version__, **portable(config)})
     result, stop_signal = _stylize(inputs, config, folder, settings)
 
     pixels = images.to_uint8(result.picture)
@@ -111,6 +111,11 @@ def _read(config: Config) -> _Inputs:
     start = None if config.init_file is None else read(config.init_file)
     level = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
     images.check_output(config.output_image, level.shape)
+    from nst_tf import (
+        optimizers,  # scipy takes half a second: not before the pictures are known good
+    )
+
+    optimizers.check_memory(config.optimizer, 3 * level.shape[0] * level.shape[1])
     return _Inputs(content, styles, start, parameters.load(config.weights, config.weights_sha256))
 
 
@@ -120,7 +125,9 @@ def _stylize(
     """Stylises under the eyes of the listeners; returns the result and the signal that ended it."""
     with machine.quiet():  # what TensorFlow prints as it starts would bury what a run has to say
         from nst_tf import report
-        from nst_tf.style_transfer import stylize
+        from nst_tf.style_transfer import device, stylize
+
+        device()
 
     trace = report.Trace(folder / "trace.csv")
     snapshots = report.Snapshots(folder, config.save_iter, config.num_iterations, settings)

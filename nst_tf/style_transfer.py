@@ -114,6 +114,7 @@ def stylize(
     config = Config() if config is None else config
     content = _checked(content, "content")
     styles = [_checked(picture, "style") for picture in _as_list(style)]
+    _check_blend(config, len(styles))
     level = pyramid.plan(content.shape[:2], [picture.shape[:2] for picture in styles], config)
     content = images.resize(content, level.shape)
     styles = [
@@ -175,7 +176,7 @@ def _optimise(
         seconds_evaluating=seconds_evaluating,
         stop_reason=found.stop_reason,
         failure=_not_finite(losses) if found.stop_reason is StopReason.NOT_FINITE else "",
-        device=_device(),
+        device=device(),
         evaluate=evaluate,
     )
 
@@ -186,7 +187,12 @@ def _not_finite(losses: Losses) -> str:
     return ", ".join(names) or "the gradient"
 
 
-def _device() -> str:
+def device() -> str:
+    """Names the device that TensorFlow computes on; the first call looks for one.
+
+    Returns:
+        The name of the first GPU that TensorFlow sees, otherwise "CPU".
+    """
     graphics = tf.config.list_physical_devices("GPU")
     if not graphics:
         return "CPU"
@@ -206,6 +212,18 @@ def _starting_picture(config: Config, content: Picture, styles: Sequence[Picture
 
 def _as_list(style: Array | Sequence[Array]) -> Sequence[Array]:
     return [style] if isinstance(style, np.ndarray) else style
+
+
+def _check_blend(config: Config, styles: int) -> None:
+    """Refuses a number of styles that does not fit their weights, or none."""
+    weights = len(config.style_blend_weights)
+    if styles and weights in (0, styles):
+        return
+    raise InputError(
+        "the styles do not fit together" if styles else "there is no style picture",
+        f"style_blend_weights has {weights} weights for {styles} style picture(s)",
+        "give at least one style, and a weight for each or none at all",
+    )
 
 
 def _checked(picture: Array, name: str) -> Picture:

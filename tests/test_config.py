@@ -1,5 +1,6 @@
 """The settings: one test for each way to get them wrong, and what a right one means."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nst_tf
-from nst_tf.config import Config, load_config, require_files, to_yaml
+from nst_tf.config import Config, load_config, portable, require_files, to_yaml
 from nst_tf.errors import InputError
 from nst_tf.values import LAYERS
 
@@ -549,3 +550,21 @@ def test_importing_the_config_loads_no_tensorflow():
     assert python(code, "tensorflow", "keras", "numpy", "nst_tf.config") == (
         "[False, False, False, True]\n"
     )
+
+
+def test_portable_settings_stay_true_when_everything_is_moved(tmp_path):
+    text = (
+        "content_image: in/c.jpg\nstyle_image: [s.jpg]\noutput_image: out/o.png\n"
+        "init: start.png\nweights: w.npz\nstyle_blend_weights: [2]\n"
+    )
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    settings = portable(load_config(write(folder, text)))
+    assert settings["content_image"] == "../in/c.jpg"
+    assert settings["style_image"] == ["../s.jpg"]
+    assert settings["output_image"] == "o.png"
+    assert settings["init"] == "../start.png"
+    assert settings["weights"] == "../w.npz"
+    assert settings["style_blend_weights"] == [2.0]
+    assert portable(Config())["init"] == "content"
+    assert json.loads(json.dumps(settings)) == settings

@@ -19,6 +19,7 @@ __all__ = [
     "Step",
     "StopReason",
     "ValueAndGrad",
+    "check_memory",
     "minimize",
 ]
 
@@ -51,3 +52,17 @@ def minimize(
         MachineError: The method would need more memory than there is.
     """
     return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback)
+
+
+def check_memory(method: str, variables: int) -> None:
+    """Refuses a problem that is too large for the method.
+
+    Args:
+        method: "l-bfgs-b" or "bfgs".
+        variables: How many there are.
+
+    Raises:
+        MachineError: The method would need more memory than there is.
+    """
+    if method == "bfgs":
+        bfgs.check_memory(variables)

@@ -1,0 +1,108 @@
+"""The plot: loss of saved pictures against seconds since the launch, one panel per task."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.contenders import CONTENDERS, REFERENCE
+
+Run = Mapping[str, Any]
+
+# Paul Tol's "muted" scheme, which colour-blind readers can tell apart; the reference is black.
+_COLOURS = ("#CC6677", "#DDAA33", "#332288", "#44AA99", "#117733", "#882255", "#88CCEE", "#AA4499")
+_ORDER = [contender.name for contender in CONTENDERS]
+_LABEL_HEIGHT = 0.055  # of the panel
+
+
+def plot(runs: Sequence[Run], file: Path) -> None:
+    """Draws the raw record.
+
+    Args:
+        runs: The raw record, at least one run.
+        file: The PNG to write.
+    """
+    tasks = sorted({(run["pair"], run["image_size"], run["style_weight"]) for run in runs})
+    columns = min(2, len(tasks))
+    rows = math.ceil(len(tasks) / columns)
+    with mpl.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(9.5 * columns, 5.5 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).flat
+        for panel, (pair, image_size, style_weight) in zip(panels, tasks, strict=False):
+            _panel(
+                panel,
+                [run for run in runs if _is_of(run, pair, image_size, style_weight)],
+                f"{pair.replace('+', ' + ')}, {image_size} px, style weight {style_weight:g}",
+            )
+        for panel in list(panels):
+            panel.set_visible(False)
+        figure.savefig(file, dpi=110)
+
+
+def _is_of(run: Run, *task: object) -> bool:
+    return (run["pair"], run["image_size"], run["style_weight"]) == task
+
+
+def _panel(panel: Axes, runs: Sequence[Run], title: str) -> None:
+    panel.set_title(title, loc="left", fontweight="bold")
+    panel.set(xscale="log", yscale="log")
+    panel.set_xlabel("seconds since the command was started")
+    panel.set_ylabel("loss of the saved 8-bit picture")
+    panel.grid(which="both", alpha=0.2)
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(mpl.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
+    for run in runs:
+        seconds = [save["seconds"] for save in run["saves"]]
+        losses = [save["loss"] for save in run["saves"]]
+        panel.plot(seconds, losses, "o-", color=_colour(run), markersize=4.5, linewidth=1.6)
+        if run["contender"] == REFERENCE:
+            panel.axhline(min(losses), color=_colour(run), linestyle=":", linewidth=1)
+    _label(panel, runs)
+
+
+def _label(panel: Axes, runs: Sequence[Run]) -> None:
+    """Names each curve at the right, beside its last point and clear of the other names."""
+    to_panel = panel.transScale + panel.transLimits
+    panel.autoscale_view()
+    ends = [(run, (run["saves"][-1]["seconds"], run["saves"][-1]["loss"])) for run in runs]
+    heights = {id(run): float(to_panel.transform(end)[1]) for run, end in ends}
+    places = _spread([heights[id(run)] for run, _ in ends])
+    for (run, end), place in zip(ends, places, strict=True):
+        memory = run["peak_memory_bytes"] / 2**30
+        panel.annotate(
+            f"{run['description']}, {memory:.1f} GiB",
+            xy=end,
+            xytext=(1.03, place),
+            textcoords="axes fraction",
+            color=_colour(run),
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": _colour(run), "lw": 0.6, "alpha": 0.6},
+        )
+
+
+def _spread(heights: Sequence[float]) -> list[float]:
+    """Moves heights, in their order, until none is closer to the next than a label needs."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    places = list(heights)
+    for lower, upper in zip(order, order[1:], strict=False):
+        places[upper] = max(places[upper], places[lower] + _LABEL_HEIGHT)
+    excess = max(0.0, places[order[-1]] - 1) if order else 0.0
+    ceiling = 1.0
+    for i in reversed(order):
+        places[i] = min(places[i], ceiling) if excess else places[i]
+        ceiling = places[i] - _LABEL_HEIGHT
+    return places
+
+
+def _colour(run: Run) -> str:
+    name = run["contender"]
+    if name == REFERENCE:
+        return "black"
+    others = [other for other in _ORDER if other != REFERENCE]
+    return _COLOURS[others.index(name) % len(_COLOURS)] if name in others else "grey"

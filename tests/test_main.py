@@ -1,0 +1,185 @@
+"""The command: exit codes and the one line that a refusal consists of."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.command import CONTENT, STYLE, environment, error_line, run
+
+
+@pytest.fixture(scope="module")
+def without_tensorflow(tmp_path_factory):
+    """An environment in which importing TensorFlow or Keras shows, as an exit code of 99."""
+    folder = tmp_path_factory.mktemp("poisoned")
+    for name in ("tensorflow", "keras"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("import os\nos._exit(99)\n")
+    return environment(folder)
+
+
+def refusal(environment, tmp_path, *flags, exit_code=2):
+    """Runs into a refusal, which comes before TensorFlow and leaves nothing behind."""
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*flags, env=environment, cwd=tmp_path)
+    assert done.returncode == exit_code, done
+    assert done.stdout == ""
+    assert sorted(tmp_path.rglob("*")) == before
+    return error_line(done)
+
+
+def given(content=CONTENT, style=STYLE, output="out.png"):
+    return f"--content_image={content}", f"--style_image={style}", f"--output_image={output}"
+
+
+def test_the_guard_against_tensorflow_works(without_tensorflow, tmp_path):
+    done = run(*given(), "--image_size=64", "--num_iterations=0", env=without_tensorflow,
+               cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 99
+
+
+def test_CFG_05_typo_in_a_flag(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, *given(), "--style_wieght=3")
+    assert "--style_wieght" in line
+    assert "did you mean '--style_weight'?" in line
+
+
+def test_CFG_01_missing_configuration(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, "--config", "missing.yaml")
+    assert "(missing.yaml): no such file" in line
+
+
+def test_no_pictures_given(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path)
+    assert "content_image is missing" in line
+    assert "--content_image=FILE" in line
+
+
+def test_IMG_05_text_as_content(without_tensorflow, tmp_path):
+    (tmp_path / "page.jpg").write_text("<!DOCTYPE html><title>404</title>")
+    line = refusal(without_tensorflow, tmp_path, *given(content="page.jpg"))
+    assert "page.jpg" in line
+    assert "not a picture (starts with '<!DOCTYPE')" in line
+
+
+def test_IMG_07_truncated_picture(without_tensorflow, tmp_path):
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "whole.png")
+    data = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
+    line = refusal(without_tensorflow, tmp_path, *given(content="cut.png"))
+    assert "cut.png" in line
+    assert "cut short" in line
+
+
+@pytest.mark.parametrize("size", [(1, 1), (8, 8), (10, 10), (15, 15)])
+def test_IMG_15_picture_too_small_for_the_network(without_tensorflow, tmp_path, size):
+    Image.new("RGB", size, "teal").save(tmp_path / "small.png")
+    line = refusal(without_tensorflow, tmp_path, *given("small.png"), f"--image_size={size[0]}")
+    assert f"it has {size[0]}x{size[1]} pixels" in line
+    assert "block5_conv1 needs a shorter side of at least 16" in line
+
+
+def test_IMG_16_extreme_aspect(without_tensorflow, tmp_path):
+    Image.new("RGB", (4000, 20), "teal").save(tmp_path / "strip.png")
+    line = refusal(without_tensorflow, tmp_path, *given("strip.png"))
+    assert "it has 512x3 pixels" in line
+
+
+def test_IMG_10_bomb(without_tensorflow, tmp_path):
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 13000, 13000, 8, 2, 0, 0, 0)
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    line = refusal(without_tensorflow, tmp_path, *given("bomb.png"))
+    assert "more than 100000000 pixels" in line
+
+
+def test_IMG_43_output_would_replace_an_input(without_tensorflow, tmp_path):
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to("a.png")
+    for flags in (given("a.png", output="a.png"), given("a.png", output="link.png")):
+        assert "the output would replace an input" in refusal(
+            without_tensorflow, tmp_path, *flags, "--overwrite"
+        )
+
+
+def test_IMG_45_no_style_and_too_many(without_tensorflow, tmp_path):
+    content = given()[0]
+    assert "style_image is missing" in refusal(without_tensorflow, tmp_path, content)
+    many = [f"--style_image={STYLE}"] * 65
+    assert "64" in refusal(without_tensorflow, tmp_path, content, *many)
+
+
+def test_RUN_03_a_file_of_somebody_else_is_not_replaced(without_tensorflow, tmp_path):
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "out.png")
+    line = refusal(without_tensorflow, tmp_path, *given(), exit_code=3)
+    assert "nst_tf did not write that file" in line
+    assert "--overwrite" in line
+
+
+def test_RUN_05_output_of_unknown_format(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, *given(output="out.pgn"))
+    assert "did you mean '.png'?" in line
+
+
+def test_RUN_02_output_folder_is_a_file(without_tensorflow, tmp_path):
+    (tmp_path / "folder").write_text("")
+    line = refusal(without_tensorflow, tmp_path, *given(output="folder/out.png"), exit_code=3)
+    assert "cannot write to the folder" in line
+
+
+def test_WGT_03_weights_that_are_a_web_page(without_tensorflow, tmp_path):
+    (tmp_path / "vgg.npz").write_text("<!DOCTYPE html><title>404</title>")
+    line = refusal(without_tensorflow, tmp_path, *given(), "--weights=vgg.npz")
+    assert "vgg.npz" in line
+    assert "web page" in line
+
+
+def test_bfgs_that_would_not_fit(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, *given(), "--optimizer=bfgs", exit_code=3)
+    assert "full inverse Hessian" in line
+    assert "use --optimizer=l-bfgs-b" in line
+
+
+def test_IMG_38_a_name_that_is_no_text_is_escaped(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, *given(content="no\udcff\nsuch.png"))
+    assert "no\\udcff\\nsuch.png" in line
+
+
+def test_RUN_42_a_terminal_without_unicode(without_tensorflow, tmp_path):
+    poor = {**without_tensorflow, "LANG": "C", "PYTHONIOENCODING": "ascii", "TERM": "dumb"}
+    assert "no such file" in refusal(poor, tmp_path, *given(content="gibt-es-nicht-ä.png"))
+
+
+def test_dry_run_prints_the_resolved_configuration(without_tensorflow, tmp_path):
+    done = run(*given(), "--style_weight=3e4", "--dry_run", env=without_tensorflow, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "style_weight: 30000.0\n" in done.stdout
+    assert f"output_image: {tmp_path / 'out.png'}\n" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_setting(without_tensorflow, tmp_path):
+    done = run("--help", env=without_tensorflow, cwd=tmp_path)
+    assert done.returncode == 0
+    for name in ("content_image", "style_weight", "overwrite", "config"):
+        assert f"--{name}" in done.stdout or f"--[no]{name}" in done.stdout
+
+
+def test_debug_shows_the_traceback(without_tensorflow, tmp_path):
+    done = run("--config=missing.yaml", "--debug", env=without_tensorflow, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("nst_tf: error: cannot read the configuration")
+
+
+def test_RUN_46_checks_do_not_vanish_with_asserts(without_tensorflow, tmp_path):
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "small.png")
+    optimised = {**without_tensorflow, "PYTHONOPTIMIZE": "2"}
+    assert "too small" in refusal(optimised, tmp_path, *given("small.png"), "--image_size=10")

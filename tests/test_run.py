@@ -1,0 +1,212 @@
+"""Runs from files to a saved picture, with the real network on small pictures."""
+
+import csv
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_tf import images, parameters, pyramid, run, vgg19
+from nst_tf.config import Config, load_config
+from nst_tf.errors import InputError, MachineError, NumericalError
+from nst_tf.objective import Objective, layers_of
+from tests import command
+from tests.command import CONTENT, STYLE
+
+
+def small(output, **settings):
+    defaults = {"image_size": 64, "style_scale": 0.75, "num_iterations": 6, "save_iter": 2}
+    return Config(
+        content_image=CONTENT, style_image=[STYLE], output_image=output, **defaults | settings
+    )
+
+
+def recomputed(config, weights):
+    """Evaluates the saved file from scratch."""
+    read = [images.read(path, 10**8) for path in (config.content_image, *config.style_image)]
+    shapes = [picture.shape[:2] for picture in read]
+    level = pyramid.plan(shapes[0], shapes[1:], config)
+    content, *styles = map(images.resize, read, [level.shape, *level.style_shapes])
+    network = vgg19.build(layers_of(config), config.pooling, weights)
+    saved = images.read(config.output_image, 10**8)
+    return Objective(network, content, styles, config).value_and_grad(saved)[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of the command, from a YAML file, in a folder that does not exist yet."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "small.yaml").write_text(
+        f"content_image: {CONTENT}\nstyle_image: {STYLE}\noutput_image: new/picture.png\n"
+        "image_size: 64\nstyle_scale: 0.75\nnum_iterations: 6\nsave_iter: 2\nprint_iter: 3\n"
+        "style_weight: 1e4\ntv_weight: 1e-3\n"
+    )
+    done = command.run("--config", folder / "small.yaml", "--style_weight=2e4", cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
+    return folder / "new" / "picture.png", done
+
+
+def record(output):
+    return json.loads((output.with_suffix(".run") / "run.json").read_text())
+
+
+def test_leaves_the_picture_and_its_run_folder_and_nothing_else(finished):
+    output, _ = finished
+    assert sorted(path.name for path in output.parent.iterdir()) == ["picture.png", "picture.run"]
+    assert sorted(path.name for path in output.with_suffix(".run").iterdir()) == [
+        "config.yaml",
+        "iteration-2.png",
+        "iteration-4.png",
+        "iteration-6.png",
+        "run.json",
+        "trace.csv",
+    ]
+
+
+def test_says_what_it_does_and_no_more(finished):
+    output, done = finished
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == ["iteration 3/6", "iteration 6/6"]
+    assert lines[-1].startswith(f"saved {output}: loss {record(output)['loss']:.5g}, 6 iterations")
+
+
+def test_the_picture_has_the_size_asked_for_and_its_settings(finished):
+    output, _ = finished
+    with Image.open(output) as picture:
+        assert picture.size == (64, 20)
+    settings = json.loads(images.settings_of(output))
+    assert settings["style_weight"] == 2e4
+    assert (output.parent / settings["content_image"]).resolve() == CONTENT
+    assert settings["output_image"] == "picture.png"
+
+
+def test_the_record_holds_what_its_contract_names(finished):
+    found = record(finished[0])
+    assert set(found) >= {
+        "loss", "content_loss", "style_loss", "tv_loss", "iterations", "evaluations", "seconds",
+        "seconds_evaluating", "peak_memory_bytes", "stop_reason", "precision", "device",
+        "weights_sha256", "versions", "seed", "image_size",
+    }  # fmt: skip
+    assert found["iterations"] == 6
+    assert found["evaluations"] >= 7
+    assert found["stop_reason"] == "all iterations were done"
+    assert found["image_size"] == [64, 20]
+    assert found["weights_sha256"] == parameters.PACKAGED_SHA256
+    assert 0 < found["seconds_evaluating"] <= found["seconds_optimising"] < found["seconds"]
+    assert 2e8 < found["peak_memory_bytes"] < 4e9
+    assert found["versions"]["tensorflow"].startswith("2.")
+
+
+def test_the_loss_on_record_is_that_of_the_saved_file(finished, weights):
+    output, _ = finished
+    found = record(output)
+    losses = recomputed(load_config(output.with_suffix(".run") / "config.yaml"), weights)
+    assert found["loss"] == pytest.approx(losses.total, rel=1e-5)
+    assert found["content_loss"] == pytest.approx(losses.content, rel=1e-5)
+    assert found["style_loss"] == pytest.approx(losses.style, rel=1e-5)
+    assert found["tv_loss"] == pytest.approx(losses.tv, rel=1e-5)
+    assert losses.tv > 0
+
+
+def test_the_trace_has_a_row_for_each_iteration(finished):
+    with (finished[0].with_suffix(".run") / "trace.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["iteration"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    for row in rows:
+        terms = sum(float(row[f"{name}_loss"]) for name in ("content", "style", "tv"))
+        assert float(row["loss"]) == pytest.approx(terms)
+
+
+def test_the_resolved_configuration_makes_the_picture_again(finished, tmp_path):
+    output, _ = finished
+    config = load_config(
+        output.with_suffix(".run") / "config.yaml", {"output_image": str(tmp_path / "again.png")}
+    )
+    run.run(config)
+    again = np.asarray(Image.open(tmp_path / "again.png"))
+    np.testing.assert_array_equal(again, np.asarray(Image.open(output)))
+
+
+def test_RUN_03_an_own_picture_is_replaced(tmp_path):
+    output = tmp_path / "o.png"
+    run.run(small(output, num_iterations=0))
+    run.run(small(output, num_iterations=1))
+    assert json.loads(images.settings_of(output))["num_iterations"] == 1
+
+
+def test_RUN_03_overwrite_replaces_the_file_of_somebody_else(tmp_path):
+    output = tmp_path / "o.png"
+    output.write_text("precious")
+    with pytest.raises(MachineError, match="nst_tf did not write that file"):
+        run.run(small(output, num_iterations=0))
+    assert output.read_text() == "precious"
+    run.run(small(output, num_iterations=0), overwrite=True)
+    assert Image.open(output).size == (64, 20)
+
+
+def test_RUN_40_no_iterations_save_the_start(tmp_path):
+    output = tmp_path / "o.png"
+    run.run(small(output, num_iterations=0, init=str(STYLE)))
+    expected = images.to_uint8(images.resize(images.read(STYLE, 10**8), (20, 64)))
+    np.testing.assert_array_equal(np.asarray(Image.open(output)), expected)
+    assert record(output)["iterations"] == 0
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tiff"])
+def test_the_record_is_of_the_file_as_it_is_read_back(tmp_path, weights, suffix):
+    config = small(tmp_path / f"o{suffix}", num_iterations=1)
+    run.run(config)
+    losses = recomputed(config, weights)
+    assert record(config.output_image)["loss"] == pytest.approx(losses.total, rel=1e-5)
+
+
+def test_RUN_31_a_loss_that_is_not_finite_ends_with_the_best_picture(tmp_path):
+    poison = {name: array.copy() for name, array in parameters.load("normalised", None)[0].items()}
+    poison["block2_conv1/kernel"] *= np.float32(1e30)
+    np.savez(tmp_path / "w.npz", **poison)
+    with pytest.raises(NumericalError, match="the loss is not finite: style/block2_conv1") as error:
+        run.run(small(tmp_path / "o.png", weights=str(tmp_path / "w.npz")))
+    assert error.value.exit_code == 4
+    assert Image.open(tmp_path / "o.png").size == (64, 20)
+
+
+def test_a_wrong_picture_leaves_nothing(tmp_path):
+    (tmp_path / "c.png").write_text("no picture")
+    with pytest.raises(InputError, match="not a picture"):
+        run.run(small(tmp_path / "sub" / "o.png").model_copy(
+            update={"content_image": tmp_path / "c.png"}))  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+)
+def test_RUN_12_14_a_signal_saves_the_best_picture(tmp_path, number, exit_code):
+    output = tmp_path / "o.png"
+    flags = [
+        f"--content_image={CONTENT}", f"--style_image={STYLE}", f"--output_image={output}",
+        "--image_size=64", "--num_iterations=100000", "--save_iter=3", "--print_iter=0",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command.command(*flags), env=command.environment(), stderr=subprocess.PIPE, text=True
+    ) as child:
+        first = tmp_path / "o.run" / "iteration-000003.png"
+        for _ in range(600):
+            if first.exists():
+                break
+            time.sleep(0.1)
+        child.send_signal(number)
+        _, stderr = child.communicate(timeout=60)
+    assert child.returncode == exit_code
+    assert f"stopped by {number.name}" in stderr
+    assert len(stderr.splitlines()) == 1
+    assert record(output)["stop_reason"] == "stopped on request"
+    assert 3 <= record(output)["iterations"] < 100000
+    assert Image.open(output).size == (64, 20)

@@ -1,0 +1,190 @@
+"""The Python interface: arrays in, arrays out."""
+
+import doctest
+
+import numpy as np
+import pytest
+
+import nst_tf
+from nst_tf import images, style_transfer
+from nst_tf.config import Config
+from nst_tf.errors import InputError
+from nst_tf.optimizers import StopReason
+
+
+@pytest.fixture
+def content(random):
+    return np.kron(random.uniform(0, 255, (6, 10, 3)), np.ones((4, 4, 1)))
+
+
+@pytest.fixture
+def style(random):
+    return np.kron(random.uniform(0, 255, (9, 6, 3)), np.ones((3, 3, 1)))
+
+
+def settings(**changes):
+    return Config(**{"image_size": 40, "num_iterations": 5} | changes)
+
+
+def stylize(content, style, config, **options):
+    return nst_tf.stylize(content, style, config, **options)
+
+
+def test_the_example_of_its_docstring():
+    found = doctest.testmod(style_transfer)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_prints_nothing_and_writes_nothing(content, style, weights, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    stylize(content, style, settings(), weights=weights)
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_call_gives_the_same_bits(content, style, weights):
+    config = settings(init="noise", seed=3)
+    first, again = (stylize(content, style, config, weights=weights) for _ in range(2))
+    np.testing.assert_array_equal(first.picture, again.picture)
+    other = stylize(content, style, settings(init="noise", seed=4), weights=weights)
+    assert np.abs(other.picture - first.picture).max() > 1
+
+
+@pytest.mark.parametrize("bounds", [True, False])
+def test_the_picture_lies_in_the_pixel_range_and_its_loss_is_that_of_8_bits(
+    content, style, weights, bounds
+):
+    found = stylize(content, style, settings(bounds=bounds, style_weight=1e6), weights=weights)
+    assert found.picture.dtype == np.float32
+    assert found.picture.min() >= 0.0
+    assert found.picture.max() <= 255.0
+    rounded = np.rint(found.picture)
+    assert found.losses.terms == found.evaluate(rounded).terms
+    assert found.losses.total != found.evaluate(found.picture).total
+
+
+def test_bounds_are_kept_all_the_while_unless_they_are_off(content, style, weights):
+    def extremes(bounds):
+        seen = []
+        config = settings(bounds=bounds, style_weight=1e6, num_iterations=8)
+        stylize(content, style, config, weights=weights,
+                listener=lambda progress: seen.append(progress.picture))  # fmt: skip
+        return min(x.min() for x in seen), max(x.max() for x in seen)
+
+    lowest, highest = extremes(True)
+    assert lowest >= 0.0
+    assert highest <= 255.0
+    lowest, highest = extremes(False)
+    assert lowest < 0.0
+    assert highest > 255.0
+
+
+def test_the_loss_falls_and_is_reported_step_by_step(content, style, weights):
+    seen = []
+    found = stylize(content, style, settings(), weights=weights, listener=seen.append)
+    assert [progress.iteration for progress in seen] == [1, 2, 3, 4, 5]
+    assert seen[-1].losses.total < 0.6 * seen[0].losses.total
+    for progress in (seen[0], seen[-1]):
+        assert found.evaluate(progress.picture).total == pytest.approx(
+            progress.losses.total, rel=1e-6
+        )
+    assert found.iterations == 5
+    assert found.stop_reason is StopReason.NUM_ITERATIONS
+
+
+def test_a_listener_can_end_it(content, style, weights):
+    found = stylize(
+        content,
+        style,
+        settings(),
+        weights=weights,
+        listener=lambda progress: progress.iteration == 2,
+    )
+    assert found.iterations == 2
+    assert found.stop_reason is StopReason.STOPPED
+
+
+def start_of(content, style, weights, **changes):
+    """Returns the picture that a run starts from."""
+    config = settings(num_iterations=0, **changes)
+    return stylize(content, style, config, weights=weights).picture
+
+
+def test_starts_from_the_content(content, style, weights):
+    np.testing.assert_array_equal(start_of(content, style, weights), content.astype(np.float32))
+
+
+def test_starts_from_the_style_unstretched(style, content, weights):
+    start = start_of(content, style, weights, init="style", image_size=40)
+    assert start.shape == (24, 40, 3)
+    # The style, 27x18, covers 24x40 when it is 60x40; its middle rows are 18 to 42.
+    expected = images.resize(images.resize(style.astype(np.float32), (40, 27)), (60, 40))[18:42]
+    assert np.abs(start - expected).mean() < 3.0
+
+
+def test_starts_from_seeded_noise(content, style, weights):
+    first = start_of(content, style, weights, init="noise", seed=1)
+    again = start_of(content, style, weights, init="noise", seed=1)
+    other = start_of(content, style, weights, init="noise", seed=2)
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).mean() > 1
+    assert first.std() > 1
+
+
+def test_starts_from_a_given_picture(content, style, weights, random):
+    start = random.uniform(0, 255, (24, 40, 3)).astype(np.float32)
+    config = settings(num_iterations=0)
+    found = stylize(content, style, config, start=start, weights=weights)
+    np.testing.assert_array_equal(found.picture, start)
+
+
+def test_a_list_of_one_style_is_that_style(content, style, weights):
+    alone = stylize(content, style, settings(), weights=weights)
+    listed = stylize(content, [style], settings(), weights=weights)
+    np.testing.assert_array_equal(alone.picture, listed.picture)
+
+
+@pytest.mark.parametrize("method", ["l-bfgs-b", "bfgs"])
+def test_every_method_lowers_the_loss(content, style, weights, method):
+    config = settings(image_size=20, content_layers=["block3_conv1"],
+                      style_layers=["block1_conv1", "block2_conv1"], optimizer=method)  # fmt: skip
+    found = stylize(content, style, config, weights=weights)
+    before = found.evaluate(images.resize(content.astype(np.float32), (12, 20))).total
+    assert found.losses.total < 0.5 * before
+
+
+def test_IMG_44_a_picture_of_one_colour_is_finished(style, weights):
+    flat = np.full((24, 40, 3), 200.0)
+    found = stylize(flat, style, settings(), weights=weights)
+    assert np.isfinite(found.losses.total)
+    assert found.losses.total < found.evaluate(flat).total
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros((24, 40)), "shape (24, 40)"),
+        (np.zeros((24, 40, 4)), "shape (24, 40, 4)"),
+        (np.zeros((0, 40, 3)), "shape (0, 40, 3)"),
+        (np.full((24, 40, 3), 256.0), "values from 256 to 256"),
+        (np.full((24, 40, 3), np.nan), "values from nan to nan"),
+    ],
+)
+def test_what_is_no_picture_is_refused(content, style, array, why):
+    for pictures in ((array, style), (content, array), (content, [style, array])):
+        with pytest.raises(InputError) as error:
+            stylize(*pictures, settings())
+        assert why in str(error.value)
+        assert "give RGB of shape [H, W, 3]" in str(error.value)
+
+
+def test_blend_weights_that_do_not_fit_the_styles_are_refused(content, style):
+    config = settings(style_blend_weights=[1.0, 2.0])
+    with pytest.raises(InputError, match=r"2 weights for 1 style picture"):
+        stylize(content, style, config)
+
+
+def test_no_style_at_all_is_refused(content):
+    with pytest.raises(InputError, match="no style picture"):
+        stylize(content, [], settings())
