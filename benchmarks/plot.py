@@ -1,5 +1,6 @@
 """The plot: loss of saved pictures against seconds since the launch, one panel per task."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.contenders import CONTENDERS, REFERENCE
 
@@ -30,7 +32,7 @@ def plot(runs: Sequence[Run], file: Path) -> None:
     columns = min(2, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     with mpl.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(9.5 * columns, 5.5 * rows), layout="constrained")
+        figure = Figure(figsize=(10.5 * columns, 5.5 * rows), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).flat
         for panel, (pair, image_size, style_weight) in zip(panels, tasks, strict=False):
             _panel(
@@ -52,10 +54,11 @@ def _panel(panel: Axes, runs: Sequence[Run], title: str) -> None:
     panel.set(xscale="log", yscale="log")
     panel.set_xlabel("seconds since the command was started")
     panel.set_ylabel("loss of the saved 8-bit picture")
-    panel.grid(which="both", alpha=0.2)
-    for axis in (panel.xaxis, panel.yaxis):
+    panel.grid(alpha=0.25)
+    for axis, ticks in ((panel.xaxis, (1, 2, 5)), (panel.yaxis, (1, 1.5, 2, 3, 5, 7))):
+        axis.set_major_locator(LogLocator(subs=ticks))
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(mpl.ticker.LogFormatter(minor_thresholds=(2, 0.5)))
+        axis.set_minor_locator(NullLocator())
     for run in runs:
         seconds = [save["seconds"] for save in run["saves"]]
         losses = [save["loss"] for save in run["saves"]]
@@ -82,7 +85,13 @@ def _label(panel: Axes, runs: Sequence[Run]) -> None:
             color=_colour(run),
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": _colour(run), "lw": 0.6, "alpha": 0.6},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _colour(run),
+                "lw": 0.7,
+                "alpha": 0.6,
+                "relpos": (0, 0.5),
+            },
         )
 
 
@@ -90,7 +99,7 @@ def _spread(heights: Sequence[float]) -> list[float]:
     """Moves heights, in their order, until none is closer to the next than a label needs."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     places = list(heights)
-    for lower, upper in zip(order, order[1:], strict=False):
+    for lower, upper in itertools.pairwise(order):
         places[upper] = max(places[upper], places[lower] + _LABEL_HEIGHT)
     excess = max(0.0, places[order[-1]] - 1) if order else 0.0
     ceiling = 1.0

@@ -88,7 +88,7 @@ class Run:
         self._evaluation += 1
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at evaluation {self._evaluation}")
-        if self._evaluation in (self._evaluations, 1) or not self._evaluation % self._save_every:
+        if self._evaluation == self._evaluations or not self._evaluation % self._save_every:
             self._save(loss)
         return loss
 

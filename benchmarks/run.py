@@ -93,7 +93,7 @@ def _run(commands: Sequence[Sequence[str]], log: Path) -> Usage:
             child.returncode = os.waitstatus_to_exitcode(status)
             if child.returncode:
                 last = log.read_text().strip().rpartition("\n")[2]
-                raise ContenderError(f"exit code {child.returncode}: {last} (see {log})")
+                raise ContenderError(f"exit code {child.returncode}: {last[:200]} (see {log})")
             cpu_seconds += usage.ru_utime + usage.ru_stime
             peak = max(peak, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
     seconds = time.monotonic() - began

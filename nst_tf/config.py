@@ -26,6 +26,7 @@ from nst_tf.values import (
     Files,
     Layers,
     Number,
+    Pyramid,
     Sha256,
     Source,
     Weight,
@@ -35,7 +36,7 @@ from nst_tf.values import (
     shown,
 )
 
-_KEYWORDS = {"init": ("content", "noise", "style"), "weights": ("normalised", "imagenet")}
+_KEYWORDS = {"init": ("adain", "content", "noise", "style"), "weights": ("normalised", "imagenet")}
 
 
 class Config(BaseModel):
@@ -93,12 +94,23 @@ class Config(BaseModel):
     pooling: Literal["max", "average"] = Field(
         "max", description="how the network halves its maps, max or average"
     )
-    init: str = Field("content", description="the start: content, noise, style or a picture file")
-    optimizer: Literal["l-bfgs-b", "bfgs"] = Field(
-        "l-bfgs-b", description="the method of minimisation, l-bfgs-b or bfgs"
+    init: str = Field(
+        "adain", description="the start: adain, content, noise, style or a picture file"
+    )
+    style_strength: Number = Field(
+        1.0, ge=0, le=1, description="how much of the style the adain start takes, 0 to 1"
+    )
+    optimizer: Literal["lbfgs", "l-bfgs-b", "bfgs", "adam"] = Field(
+        "lbfgs", description="the method of minimisation, lbfgs, l-bfgs-b, bfgs or adam"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="what the network computes in: auto, float32 or bfloat16"
+    )
+    pyramid: Pyramid = Field(
+        "auto", description="the levels before the last: none, auto, or as in 128:80,256:40"
     )
     num_iterations: Whole = Field(
-        300, ge=0, le=1_000_000, description="the number of iterations, 0 to 1000000"
+        100, ge=0, le=1_000_000, description="the iterations at image_size, 0 to 1000000"
     )
     bounds: bool = Field(
         True, description="whether pixels are kept in [0, 255] all the while, true or false"

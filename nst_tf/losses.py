@@ -1,8 +1,8 @@
 """The loss terms of style transfer as pure functions of activations and pixels.
 
 F and P are activations of one layer as the network gives them, [1, H, W, N]; G and A are Gram
-matrices, [N, N]. All are float32. The numbers of equations are those of Gatys, Ecker and Bethge,
-"Image Style Transfer Using Convolutional Neural Networks" (CVPR 2016).
+matrices, [N, N]. F may be bfloat16; everything else is float32. The numbers of equations are those
+of Gatys, Ecker and Bethge, "Image Style Transfer Using Convolutional Neural Networks" (CVPR 2016).
 """
 
 import tensorflow as tf
@@ -20,7 +20,7 @@ def content_loss(F: tf.Tensor, P: tf.Tensor) -> tf.Tensor:
     Returns:
         A scalar.
     """
-    return tf.reduce_mean(tf.math.squared_difference(F, P))
+    return tf.reduce_mean(tf.math.squared_difference(tf.cast(F, tf.float32), P))
 
 
 def gram_matrix(F: tf.Tensor) -> tf.Tensor:

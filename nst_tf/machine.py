@@ -9,6 +9,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 
@@ -31,6 +32,15 @@ def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that the numbers come from."""
     packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **packages}
+
+
+def computes_bfloat16() -> bool:
+    """Tells whether the processor multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return False  # not Linux, where no processor is known to gain
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 @contextlib.contextmanager

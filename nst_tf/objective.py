@@ -63,7 +63,9 @@ class Objective:
     ) -> None:
         activations = network(_batch(content))
         self._content_weights, self._style_weights = _layer_weights(config)
-        self._content = {layer: activations[layer] for layer in self._content_weights}
+        self._content = {
+            layer: tf.cast(activations[layer], tf.float32) for layer in self._content_weights
+        }
         self._style = _blended_gram_matrices(
             network, styles, config.style_blend_weights, list(self._style_weights)
         )
@@ -86,6 +88,18 @@ class Objective:
         terms, gradient = self._evaluate(_batch(picture))
         values = {name: float(value) for name, value in terms.items()}
         return Losses(values), gradient.numpy()[0]
+
+    def losses(self, picture: np.ndarray) -> Losses:
+        """Evaluates the loss alone, which takes a third of the time.
+
+        Args:
+            picture: As for `value_and_grad`.
+
+        Returns:
+            The weighted loss terms.
+        """
+        terms = self._terms(_batch(picture))
+        return Losses({name: float(value) for name, value in terms.items()})
 
     def _losses_and_gradient(self, picture: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         with tf.GradientTape() as tape:
@@ -116,6 +130,12 @@ def layers_of(config: Config) -> set[str]:
     return content.keys() | style.keys()
 
 
+def blend_shares(blend_weights: Sequence[float], styles: int) -> list[float]:
+    """Returns the share of each style: the weights over their sum, or equal parts without any."""
+    weights = list(blend_weights) or [1.0] * styles
+    return [weight / sum(weights) for weight in weights]
+
+
 def _layer_weights(config: Config) -> tuple[dict[str, float], dict[str, float]]:
     """Returns the weights of the content and of the style layers, without those that are 0."""
 
@@ -135,9 +155,8 @@ def _blended_gram_matrices(
     layers: Sequence[str],
 ) -> dict[str, tf.Tensor]:
     """Mixes the styles' Gram matrices, layer by layer, with weights that sum to 1."""
-    weights = np.asarray(blend_weights or [1.0] * len(styles))
     blend: dict[str, tf.Tensor] = {}
-    for style, share in zip(styles, weights / weights.sum(), strict=True):
+    for style, share in zip(styles, blend_shares(blend_weights, len(styles)), strict=True):
         activations = network(_batch(style))
         for layer in layers:
             target = share * losses.gram_matrix(activations[layer])

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import socket
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,10 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 PACKAGED = Path(__file__).parent / "weights" / "vgg19_normalised.npz"
 PACKAGED_SHA256 = "13df98c3a8c6c42ffb84b48cc273f84842548f055eef58ba55efed0c89b198aa"
+DECODER = PACKAGED.with_name("adain_decoder.npz")
+DECODER_SHA256 = "4a262889b3b2a176cc73288951c2739feb3296024f81cee6de51c4666b57669a"
+DECODER_CHANNELS = (512, 256, 256, 256, 256, 128, 128, 64, 64, 3)
+"""Of the input and of the output of each convolution (Huang and Belongie 2017, section 6.1)."""
 
 _MAX_BYTES = 1_000_000_000  # VGG19 with its classification top takes 575 MB in float32
 _TOP = ("fc1", "fc2", "predictions")  # the classifier of Keras' VGG19, which no loss looks at
@@ -104,6 +109,22 @@ def _downloaded_by_keras() -> Path:
         ) from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def adain_decoder() -> Arrays:
+    """Reads the decoder in the package that makes pictures of VGG19's block4_conv1.
+
+    Returns:
+        `convN/kernel` (3, 3, in, out) and `convN/bias` (out,) for N from 1 to 9.
+
+    Raises:
+        InputError: The file is missing or is not the one that was packaged.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for number, (inputs, outputs) in enumerate(pairwise(DECODER_CHANNELS), start=1):
+        shapes[f"conv{number}/kernel"] = (3, 3, inputs, outputs)
+        shapes[f"conv{number}/bias"] = (outputs,)
+    return read(DECODER, shapes, DECODER_SHA256).arrays
 
 
 def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:

@@ -1,13 +1,17 @@
-"""Plans the sizes at which a picture is worked on."""
+"""Plans the levels, coarse to fine, at which a picture is worked on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nst_tf import images
+from nst_tf import images, machine
 from nst_tf.config import Config
-from nst_tf.errors import InputError
+from nst_tf.errors import InputError, MachineError
+from nst_tf.values import coarse_levels
 
 Shape = tuple[int, int]
+
+_COARSEST = 128
+"""Longer side below which a level would say nothing of a picture's composition."""
 
 
 @dataclass(frozen=True)
@@ -17,43 +21,88 @@ class Level:
     Attributes:
         shape: Height and width of the picture, in pixels.
         style_shapes: Height and width of each style picture.
+        num_iterations: Steps of the optimiser at this size.
     """
 
     shape: Shape
     style_shapes: tuple[Shape, ...]
+    num_iterations: int
 
 
-def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) -> Level:
-    """Plans the size of the result and of the styles.
+def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) -> tuple[Level, ...]:
+    """Plans the sizes of the result and of the styles, level by level.
 
-    Every picture keeps its own aspect. The longer side of the result is `image_size`, that of each
-    style `image_size * style_scale`, so that a style's strokes have the same size relative to the
-    picture at every `image_size`.
+    Every picture keeps its own aspect. The longer side of the last level is `image_size`, that of
+    each style `style_scale` times as long, at every level: a style's strokes keep their size
+    relative to the picture.
 
     Args:
         content_shape: Height and width of the content picture as it was read.
         style_shapes: The same for each style picture.
-        config: `image_size`, `style_scale` and the layers.
+        config: `image_size`, `style_scale`, `pyramid`, `num_iterations` and the layers.
 
     Returns:
-        The sizes.
+        The levels, the last at full size.
 
     Raises:
-        InputError: A picture would be too small for the deepest layer, or larger than `max_pixels`.
+        InputError: A picture would be too small for the deepest layer, or larger than `max_pixels`,
+            or a level of `pyramid` is not smaller than `image_size`.
+        MachineError: The optimiser would need more memory than there is.
     """
-    shape = images.resized_shape(content_shape, config.image_size)
-    style_side = max(1, round(config.image_size * config.style_scale))
-    level = Level(shape, tuple(images.resized_shape(style, style_side) for style in style_shapes))
+
+    def level(size: int, num_iterations: int) -> Level:
+        shape = images.resized_shape(content_shape, size)
+        side = max(1, round(size * config.style_scale))
+        styles = tuple(images.resized_shape(style, side) for style in style_shapes)
+        return Level(shape, styles, num_iterations)
+
+    last = level(config.image_size, config.num_iterations)
+    _check_sizes(last, config)
+    if config.optimizer == "bfgs":
+        _check_memory_of_bfgs(3 * last.shape[0] * last.shape[1])
+    if config.pyramid == "none":
+        return (last,)
+    if config.pyramid == "auto":
+        coarse = [level(*found) for found in _automatic(config)]
+        smallest = _smallest_side(config)[1]
+        return (*(found for found in coarse if _shortest_side(found) >= smallest), last)
+    written = coarse_levels(config.pyramid)
+    if written[-1][0] >= config.image_size:
+        raise InputError(
+            "pyramid does not fit image_size",
+            f"its level of {written[-1][0]} pixels is not smaller than {config.image_size}",
+            "name smaller levels; the last one, image_size, is always added",
+        )
+    levels = [level(*found) for found in written]
+    for found in levels:
+        _check_sizes(found, config)
+    return (*levels, last)
+
+
+def _automatic(config: Config) -> list[tuple[int, int]]:
+    """Halves the size down to the coarsest that is worth it."""
+    levels: list[tuple[int, int]] = []
+    size = config.image_size // 2
+    while size >= _COARSEST and config.num_iterations:
+        levels.insert(0, (size, config.num_iterations))
+        size //= 2
+    return levels
+
+
+def _shortest_side(level: Level) -> int:
+    return min(min(shape) for shape in (level.shape, *level.style_shapes))
+
+
+def _check_sizes(level: Level, config: Config) -> None:
+    """Refuses pictures that the network would reduce to nothing, or that are too large."""
     deepest, smallest = _smallest_side(config)
-    names = [
-        "the content picture",
-        *(f"style picture {i}" for i in range(1, len(style_shapes) + 1)),
-    ]
-    for name, (height, width) in zip(names, (level.shape, *level.style_shapes), strict=True):
+    styles = [f"style picture {number}" for number in range(1, len(level.style_shapes) + 1)]
+    shapes = (level.shape, *level.style_shapes)
+    for name, (height, width) in zip(["the content picture", *styles], shapes, strict=True):
         if min(height, width) < smallest:
             raise InputError(
                 f"{name} is too small",
-                f"at this image_size it has {width}x{height} pixels, and {deepest} needs a shorter "
+                f"at this size it has {width}x{height} pixels, and {deepest} needs a shorter "
                 f"side of at least {smallest}",
                 "raise --image_size, or crop the picture to a less extreme shape",
             )
@@ -63,7 +112,6 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
                 f"{width}x{height} pixels are more than max_pixels, {config.max_pixels}",
                 "lower --image_size or --style_scale, or raise --max_pixels",
             )
-    return level
 
 
 def _smallest_side(config: Config) -> tuple[str, int]:
@@ -71,3 +119,16 @@ def _smallest_side(config: Config) -> tuple[str, int]:
     deepest = max([*config.content_layers, *config.style_layers])
     block = int(deepest.removeprefix("block")[0])
     return deepest, 2 ** (block - 1)
+
+
+def _check_memory_of_bfgs(variables: int) -> None:
+    """Refuses a picture whose full inverse Hessian would not fit."""
+    needed = 6 * 8 * variables**2  # six matrices of float64 at the peak of scipy's update
+    available = machine.available_memory()
+    if needed > available:
+        raise MachineError(
+            "optimizer bfgs does not fit",
+            f"{variables} variables need {needed / 1e9:.1f} GB for their full inverse Hessian, "
+            f"{available / 1e9:.1f} GB are available",
+            "use --optimizer=lbfgs, or a smaller --image_size",
+        )

@@ -12,7 +12,6 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 from nst_tf import images, storage
-from nst_tf.config import Config
 from nst_tf.style_transfer import Listener, Progress
 
 _log = logging.getLogger("nst_tf")
@@ -21,6 +20,8 @@ TRACE_COLUMNS = (
     "iteration",
     "evaluations",
     "seconds",
+    "width",
+    "height",
     "loss",
     "content_loss",
     "style_loss",
@@ -34,7 +35,8 @@ def describe(progress: Progress) -> str:
     terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
     if losses.tv:
         terms.append(f"tv {losses.tv:.4g}")
-    return f"loss {losses.total:.5g} ({', '.join(terms)})"
+    height, width = progress.picture.shape[:2]
+    return f"{width}x{height}  loss {losses.total:.5g} ({', '.join(terms)})"
 
 
 class Trace:
@@ -56,6 +58,8 @@ class Trace:
                 progress.iteration,
                 progress.evaluations,
                 round(progress.seconds, 3),
+                progress.picture.shape[1],
+                progress.picture.shape[0],
                 losses.total,
                 losses.content,
                 losses.style,
@@ -119,18 +123,19 @@ class Lines:
 
 
 @contextlib.contextmanager
-def display(config: Config) -> Iterator[Listener]:
+def display(print_iter: int, num_iterations: int) -> Iterator[Listener]:
     """Shows a moving bar on a terminal, and gives plain lines elsewhere.
 
     Args:
-        config: `num_iterations` and `print_iter`.
+        print_iter: Iterations between two lines.
+        num_iterations: How many there will be, over all levels.
 
     Yields:
         The listener that moves it.
     """
     console = Console()
     if not console.is_terminal:
-        yield Lines(config.print_iter, config.num_iterations)
+        yield Lines(print_iter, num_iterations)
         return
     columns = (
         TextColumn("iteration {task.completed}/{task.total}"),
@@ -139,7 +144,7 @@ def display(config: Config) -> Iterator[Listener]:
         TimeRemainingColumn(),
     )
     with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=config.num_iterations)
+        task = bar.add_task("", total=num_iterations)
 
         def move(progress: Progress) -> None:
             bar.update(task, completed=progress.iteration, description=describe(progress))

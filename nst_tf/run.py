@@ -30,6 +30,7 @@ class _Inputs:
     styles: "list[Picture]"
     start: "Picture | None"
     weights: parameters.Parameters
+    num_iterations: int
 
 
 def run(config: Config, *, overwrite: bool = False) -> None:
@@ -109,14 +110,10 @@ def _read(config: Config) -> _Inputs:
     content = read(config.content_image)
     styles = [read(path) for path in config.style_image]
     start = None if config.init_file is None else read(config.init_file)
-    level = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
-    images.check_output(config.output_image, level.shape)
-    from nst_tf import (
-        optimizers,  # scipy takes half a second: not before the pictures are known good
-    )
-
-    optimizers.check_memory(config.optimizer, 3 * level.shape[0] * level.shape[1])
-    return _Inputs(content, styles, start, parameters.load(config.weights, config.weights_sha256))
+    levels = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
+    images.check_output(config.output_image, levels[-1].shape)
+    weights = parameters.load(config.weights, config.weights_sha256)
+    return _Inputs(content, styles, start, weights, sum(level.num_iterations for level in levels))
 
 
 def _stylize(
@@ -130,8 +127,11 @@ def _stylize(
         device()
 
     trace = report.Trace(folder / "trace.csv")
-    snapshots = report.Snapshots(folder, config.save_iter, config.num_iterations, settings)
-    with _stop_signals() as signals, report.display(config) as display:
+    snapshots = report.Snapshots(folder, config.save_iter, inputs.num_iterations, settings)
+    with (
+        _stop_signals() as signals,
+        report.display(config.print_iter, inputs.num_iterations) as display,
+    ):
         result = stylize(
             inputs.content,
             inputs.styles,
@@ -176,11 +176,11 @@ def _record(
         "iterations": result.iterations,
         "evaluations": result.evaluations,
         "seconds": round(seconds, 3),
-        "seconds_optimising": round(result.seconds, 3),
+        "seconds_stylizing": round(result.seconds, 3),
         "seconds_evaluating": round(result.seconds_evaluating, 3),
         "peak_memory_bytes": machine.peak_memory(),
         "stop_reason": str(result.stop_reason),
-        "precision": "float32",
+        "precision": result.precision,
         "device": result.device,
         "weights_sha256": inputs.weights.sha256,
         "versions": {"nst_tf": nst_tf.__version__, **machine.versions()},

@@ -1,25 +1,26 @@
-"""Arrays in, arrays out: a content and its styles become a stylised picture."""
+"""Arrays in, arrays out: a content and its styles become a stylised picture, level by level."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from nst_tf import images, optimizers, parameters, pyramid, vgg19
+from nst_tf import adain, images, machine, optimizers, parameters, pyramid, vgg19
 from nst_tf.config import Config
 from nst_tf.errors import InputError
-from nst_tf.objective import Losses, Objective, layers_of
+from nst_tf.objective import Losses, Objective, blend_shares, layers_of
 from nst_tf.optimizers import StopReason
 
 Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.float32]
+Weights = Mapping[str, Picture]
 
-_LEVELS = (0.0, 255.0)
+_LEVELS_OF_A_PIXEL = (0.0, 255.0)
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class Progress:
     """The state of a run after an iteration.
 
     Attributes:
-        iteration: Its number, from 1.
+        iteration: Its number over all levels of the pyramid, from 1.
         evaluations: Evaluations of loss and gradient so far.
-        seconds: Time since the first evaluation began.
-        losses: The weighted loss terms of `picture`.
+        seconds: Time since the run began.
+        losses: The weighted loss terms of `picture`, among pictures of its size.
         picture: RGB float32, [H, W, 3]; outside [0, 255] only where `bounds` are off.
     """
 
@@ -50,27 +51,32 @@ class Result:
 
     Attributes:
         picture: RGB float32 in [0, 255], [H, W, 3], not rounded.
-        losses: The weighted loss terms of the picture rounded to 8 bits.
-        iterations: Steps of the optimiser.
-        evaluations: Evaluations of loss and gradient.
-        seconds: Time of the optimisation.
+        iterations: Steps of the optimiser, over all levels.
+        evaluations: Evaluations of loss and gradient, over all levels.
+        seconds: Time of the whole call.
         seconds_evaluating: The part of it spent in evaluations.
         stop_reason: Why it ended.
         failure: The terms that were not finite, where that is why it ended.
-        device: Where the network ran.
-        evaluate: Gives the loss terms of any picture of the same size.
+        precision: What the network computed in.
+        device: Where it did.
+        evaluate: Gives the loss terms of any picture of the same size, in float32.
     """
 
     picture: Picture
-    losses: Losses
     iterations: int
     evaluations: int
     seconds: float
     seconds_evaluating: float
     stop_reason: StopReason
     failure: str
+    precision: str
     device: str
     evaluate: Callable[[Array], Losses]
+
+    @cached_property
+    def losses(self) -> Losses:
+        """The weighted loss terms of the picture rounded to 8 bits, in float32."""
+        return self.evaluate(images.to_uint8(self.picture))
 
 
 def stylize(
@@ -79,13 +85,13 @@ def stylize(
     config: Config | None = None,
     *,
     start: Array | None = None,
-    weights: Mapping[str, Picture] | None = None,
+    weights: Weights | None = None,
     listener: Listener | None = None,
 ) -> Result:
     """Gives the content the manner of the style.
 
     L. A. Gatys, A. S. Ecker and M. Bethge, "Image Style Transfer Using Convolutional Neural
-    Networks" (CVPR 2016), section 2.3, with the pixels held within [0, 255].
+    Networks" (CVPR 2016), section 2.3, with the pixels held within [0, 255], from coarse to fine.
 
     Args:
         content: RGB, [H, W, 3] in [0, 255], of any numeric type.
@@ -111,74 +117,137 @@ def stylize(
         >>> nst_tf.stylize(content, style, config).picture.shape
         (20, 30, 3)
     """
+    began = time.monotonic()
     config = Config() if config is None else config
     content = _checked(content, "content")
     styles = [_checked(picture, "style") for picture in _as_list(style)]
     _check_blend(config, len(styles))
-    level = pyramid.plan(content.shape[:2], [picture.shape[:2] for picture in styles], config)
-    content = images.resize(content, level.shape)
-    styles = [
-        images.resize(picture, shape)
-        for picture, shape in zip(styles, level.style_shapes, strict=True)
-    ]
-    if start is None:
-        start = _starting_picture(config, content, styles)
-    start = images.resize(_checked(start, "start"), level.shape)
-
+    levels = pyramid.plan(content.shape[:2], [picture.shape[:2] for picture in styles], config)
     if weights is None:
         weights = parameters.load(config.weights, config.weights_sha256).arrays
-    network = vgg19.build(layers_of(config), config.pooling, weights)
-    return _optimise(Objective(network, content, styles, config), start, config, listener)
 
-
-def _optimise(
-    objective: Objective, start: Picture, config: Config, listener: Listener | None
-) -> Result:
-    """Minimises the objective and rounds once to see what a saved picture will be worth."""
-    began = time.monotonic()
-    seconds_evaluating = 0.0
-    losses = Losses({})
-
-    def value_and_grad(picture: Picture) -> tuple[float, Picture]:
-        nonlocal losses, seconds_evaluating
-        before = time.monotonic()
-        losses, gradient = objective.value_and_grad(picture)
-        seconds_evaluating += time.monotonic() - before
-        return losses.total, gradient
-
-    def callback(step: optimizers.Step) -> bool | None:
-        if listener is None:
-            return None
-        # The last evaluation before a step is accepted is that of the accepted point.
-        seconds = time.monotonic() - began
-        return listener(Progress(step.iteration, step.evaluations, seconds, losses, step.x))
-
-    found = optimizers.minimize(
-        config.optimizer,
-        value_and_grad,
-        start,
-        bounds=_LEVELS if config.bounds else None,
-        num_iterations=config.num_iterations,
-        callback=callback,
-    )
-    seconds = time.monotonic() - began
+    ascent = _Ascent(content, styles, config, weights, began, listener)
+    if start is None:
+        start = _starting_picture(ascent, levels[0])
+    picture = _checked(start, "start")
+    for level in levels:
+        picture, reason = ascent.climb(level, images.resize(picture, level.shape))
+        if reason in (StopReason.STOPPED, StopReason.NOT_FINITE):
+            break
 
     def evaluate(picture: Array) -> Losses:
-        return objective.value_and_grad(np.asarray(picture, np.float32))[0]
+        return ascent.objective(levels[-1], "float32").losses(np.asarray(picture, np.float32))
 
-    picture = np.clip(found.x, *_LEVELS)
     return Result(
-        picture=picture,
-        losses=evaluate(images.to_uint8(picture)),
-        iterations=found.iterations,
-        evaluations=found.evaluations,
-        seconds=seconds,
-        seconds_evaluating=seconds_evaluating,
-        stop_reason=found.stop_reason,
-        failure=_not_finite(losses) if found.stop_reason is StopReason.NOT_FINITE else "",
+        picture=images.resize(picture, levels[-1].shape),
+        iterations=ascent.iterations,
+        evaluations=ascent.evaluations,
+        seconds=time.monotonic() - began,
+        seconds_evaluating=ascent.seconds_evaluating,
+        stop_reason=reason,
+        failure=_not_finite(ascent.losses) if reason is StopReason.NOT_FINITE else "",
+        precision=ascent.precision,
         device=device(),
         evaluate=evaluate,
     )
+
+
+class _Ascent:
+    """Works a picture up the pyramid, and counts what that takes."""
+
+    def __init__(
+        self,
+        content: Picture,
+        styles: Sequence[Picture],
+        config: Config,
+        weights: Weights,
+        began: float,
+        listener: Listener | None,
+    ) -> None:
+        self.config = config
+        self.weights = weights
+        self.precision = _precision(config)
+        self.iterations = 0
+        self.evaluations = 0
+        self.seconds_evaluating = 0.0
+        self.losses = Losses({})
+        self._content = content
+        self._styles = styles
+        self._began = began
+        self._listener = listener
+        self._network = cache(self._build_network)
+        self.objective = cache(self._bind_objective)
+
+    def pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
+        """Returns the content and the styles at the sizes of a level."""
+        pairs = zip(self._styles, level.style_shapes, strict=True)
+        return (
+            images.resize(self._content, level.shape),
+            [images.resize(style, shape) for style, shape in pairs],
+        )
+
+    def climb(self, level: pyramid.Level, start: Picture) -> tuple[Picture, StopReason]:
+        """Optimises at one level; where bfloat16 sees no way down any more, in float32."""
+        found = self._minimize(level, start, level.num_iterations)
+        left = level.num_iterations - found.iterations
+        if found.stop_reason is StopReason.LINE_SEARCH and self.precision == "bfloat16" and left:
+            self.precision = "float32"
+            found = self._minimize(level, found.x, left)
+        return np.clip(found.x, *_LEVELS_OF_A_PIXEL), found.stop_reason
+
+    def _minimize(
+        self, level: pyramid.Level, start: Picture, num_iterations: int
+    ) -> optimizers.Result:
+        objective = self.objective(level, self.precision)
+        iterations, evaluations = self.iterations, self.evaluations
+
+        def value_and_grad(picture: Picture) -> tuple[float, Picture]:
+            before = time.monotonic()
+            self.losses, gradient = objective.value_and_grad(picture)
+            self.seconds_evaluating += time.monotonic() - before
+            return self.losses.total, gradient
+
+        def callback(step: optimizers.Step) -> bool | None:
+            if self._listener is None:
+                return None
+            seconds = time.monotonic() - self._began
+            # The last evaluation before a step is accepted is that of the accepted point.
+            return self._listener(
+                Progress(
+                    iterations + step.iteration,
+                    evaluations + step.evaluations,
+                    seconds,
+                    self.losses,
+                    step.x,
+                )
+            )
+
+        found = optimizers.minimize(
+            self.config.optimizer,
+            value_and_grad,
+            start,
+            bounds=_LEVELS_OF_A_PIXEL if self.config.bounds else None,
+            num_iterations=num_iterations,
+            callback=callback,
+        )
+        self.iterations += found.iterations
+        self.evaluations += found.evaluations
+        return found
+
+    def _build_network(self, precision: str) -> Any:
+        layers = layers_of(self.config)
+        return vgg19.build(layers, self.config.pooling, self.weights, precision=precision)
+
+    def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
+        content, styles = self.pictures(level)
+        return Objective(self._network(precision), content, styles, self.config)
+
+
+def _precision(config: Config) -> str:
+    """Chooses bfloat16 where the hardware multiplies it, unless told what to compute in."""
+    if config.precision != "auto":
+        return config.precision
+    return "bfloat16" if machine.computes_bfloat16() or device() != "CPU" else "float32"
 
 
 def _not_finite(losses: Losses) -> str:
@@ -199,15 +268,28 @@ def device() -> str:
     return str(tf.config.experimental.get_device_details(graphics[0]).get("device_name", "GPU"))
 
 
-def _starting_picture(config: Config, content: Picture, styles: Sequence[Picture]) -> Picture:
-    if config.init == "content":
-        return content
+def _starting_picture(ascent: _Ascent, level: pyramid.Level) -> Picture:
+    config = ascent.config
+    if config.init_file is not None:
+        return images.read(config.init_file, config.max_pixels)
+    content, styles = ascent.pictures(level)
     if config.init == "noise":
         noise = np.random.default_rng(config.seed).normal(127.5, 32.0, content.shape)
-        return np.clip(noise, *_LEVELS).astype(np.float32)
+        return np.clip(noise, *_LEVELS_OF_A_PIXEL).astype(np.float32)
     if config.init == "style":
-        return images.cover(styles[0], content.shape[:2])
-    return images.read(Path(config.init), config.max_pixels)
+        return images.cover(styles[0], level.shape)
+    if config.init == "adain":
+        packaged = config.weights == "normalised"  # what the decoder was trained with
+        return adain.stylize(
+            content,
+            styles,
+            blend_shares(config.style_blend_weights, len(styles)),
+            config.style_strength,
+            ascent.weights if packaged else parameters.load("normalised", None).arrays,
+            parameters.adain_decoder(),
+            ascent.precision,
+        )
+    return content
 
 
 def _as_list(style: Array | Sequence[Array]) -> Sequence[Array]:

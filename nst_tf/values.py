@@ -109,6 +109,34 @@ def _unknown_layer(name: str) -> str:
     return f"unknown layer {shown(name)}; {near}{names}"
 
 
+def coarse_levels(text: str) -> tuple[tuple[int, int], ...]:
+    """Reads the levels of a pyramid that come before the last.
+
+    Args:
+        text: As in "128:80,256:40", sizes in pixels with their iterations, growing.
+
+    Returns:
+        Pairs of a size, the longer side in pixels, and the number of iterations there.
+
+    Raises:
+        ValueError: It is not that.
+    """
+    if not re.fullmatch(r"\s*\d{1,5}:\d{1,6}\s*(,\s*\d{1,5}:\d{1,6}\s*)*", text):
+        raise ValueError("it is none, auto, or SIZE:ITERATIONS with commas, as in 128:80,256:40")
+    pairs = [part.split(":") for part in text.split(",")]
+    levels = tuple((int(size), int(iterations)) for size, iterations in pairs)
+    sizes = [size for size, _ in levels]
+    if sizes != sorted(set(sizes)) or sizes[0] == 0:
+        raise ValueError("sizes grow from level to level")
+    return levels
+
+
+def _pyramid(text: str) -> str:
+    if text not in ("none", "auto"):
+        coarse_levels(text)
+    return text
+
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Weight = Annotated[Number, AfterValidator(_weight)]
@@ -116,6 +144,7 @@ File = Annotated[Path, BeforeValidator(as_path)]
 Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_list)]
 Weights = Annotated[tuple[Weight, ...], BeforeValidator(_numbers)]
 Layers = Annotated[dict[str, Weight], BeforeValidator(_layers)]
+Pyramid = Annotated[str, AfterValidator(_pyramid)]
 Sha256 = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}\z")]
 
 

@@ -8,8 +8,21 @@ import numpy as np
 _POOLING = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
 
 
+class ReflectionPadding2D(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Continues maps by one pixel on each side, mirrored at the outermost."""
+
+    def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
+        """Pads [1, H, W, N] to [1, H + 2, W + 2, N]."""
+        return keras.ops.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
+
+
 def build(
-    layers: Collection[str], pooling: str, parameters: Mapping[str, np.ndarray]
+    layers: Collection[str],
+    pooling: str,
+    parameters: Mapping[str, np.ndarray],
+    *,
+    precision: str = "float32",
+    padding: str = "zero",
 ) -> keras.Model:
     """Builds VGG19 up to the deepest layer asked for, frozen, with its preprocessing inside.
 
@@ -20,10 +33,13 @@ def build(
         layers: Keras names of convolutions, such as "block4_conv2"; the activation after ReLU.
         pooling: "max" as trained, or "average" as Gatys et al. (2016, section 2) suggest.
         parameters: "LAYER/kernel" [3, 3, in, out] and "LAYER/bias" [out] for each convolution.
+        precision: "float32", or "bfloat16" for all but the first convolution: pixels need more than
+            its eight bits, or a line search sees no small step.
+        padding: What convolutions see beyond the border, "zero" as trained or "reflect".
 
     Returns:
         A model from RGB pictures in [0, 255], [1, H, W, 3], to a dictionary from layer name to
-        activations, [1, h, w, N].
+        activations, [1, h, w, N], in the precision asked for.
     """
     architecture = keras.applications.VGG19(
         include_top=False, weights=None, input_shape=(None, None, 3)
@@ -32,11 +48,17 @@ def build(
     x = keras.applications.vgg19.preprocess_input(picture)
     outputs: dict[str, keras.KerasTensor] = {}
     for template in architecture.layers[1:]:
-        kind = _POOLING[pooling] if "pool" in template.name else type(template)
-        layer = kind.from_config(template.get_config())
+        settings = template.get_config()
+        settings["dtype"] = "float32" if template.name == "block1_conv1" else precision
+        if not template.weights:
+            x = _POOLING[pooling].from_config(settings)(x)
+            continue
+        if padding == "reflect":
+            x = ReflectionPadding2D(dtype=x.dtype)(x)
+            settings["padding"] = "valid"
+        layer = keras.layers.Conv2D.from_config(settings)
         x = layer(x)
-        if layer.weights:
-            layer.set_weights([parameters[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
+        layer.set_weights([parameters[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
         if layer.name in layers:
             outputs[layer.name] = x
         if len(outputs) == len(set(layers)):

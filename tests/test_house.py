@@ -23,6 +23,7 @@ ORDER = [
     "optimizers",
     "objective",
     "losses",
+    "adain",
     "vgg19",
     "images",
     "decoding",

@@ -144,7 +144,7 @@ def test_WGT_03_weights_that_are_a_web_page(without_tensorflow, tmp_path):
 def test_bfgs_that_would_not_fit(without_tensorflow, tmp_path):
     line = refusal(without_tensorflow, tmp_path, *given(), "--optimizer=bfgs", exit_code=3)
     assert "full inverse Hessian" in line
-    assert "use --optimizer=l-bfgs-b" in line
+    assert "use --optimizer=lbfgs" in line
 
 
 def test_IMG_38_a_name_that_is_no_text_is_escaped(without_tensorflow, tmp_path):

@@ -16,6 +16,7 @@ def saved_loss(tmp_path, **settings):
         output_image=tmp_path / "o.png",
         image_size=256,
         init="content",
+        pyramid="none",
         num_iterations=150,
         style_weight=1e5,
         tv_weight=0.0,
@@ -26,10 +27,12 @@ def saved_loss(tmp_path, **settings):
 
 
 @pytest.mark.slow
-def test_with_bounds_the_saved_picture_is_the_optimum(tmp_path):
-    assert saved_loss(tmp_path, optimizer="l-bfgs-b", bounds=True) <= 2.9
+@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b"])
+def test_with_bounds_the_saved_picture_is_the_optimum(tmp_path, optimizer):
+    assert saved_loss(tmp_path, optimizer=optimizer, bounds=True) <= 2.9
 
 
 @pytest.mark.slow
-def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path):
-    assert saved_loss(tmp_path, optimizer="l-bfgs-b", bounds=False) > 4.5
+@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b"])
+def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path, optimizer):
+    assert saved_loss(tmp_path, optimizer=optimizer, bounds=False) > 4.5

@@ -1,11 +1,12 @@
 """Minimisers of a smooth function of many variables. They know nothing of pictures."""
 
-from nst_tf.optimizers import bfgs, lbfgsb
+from nst_tf.optimizers import adam, bfgs, lbfgs, lbfgsb
 from nst_tf.optimizers.problem import (
     Array,
     Bounds,
     Callback,
     Result,
+    State,
     Step,
     StopReason,
     ValueAndGrad,
@@ -16,14 +17,19 @@ __all__ = [
     "Bounds",
     "Callback",
     "Result",
+    "State",
     "Step",
     "StopReason",
     "ValueAndGrad",
-    "check_memory",
     "minimize",
 ]
 
-_METHODS = {"l-bfgs-b": lbfgsb.minimize, "bfgs": bfgs.minimize}
+_METHODS = {
+    "lbfgs": lbfgs.minimize,
+    "l-bfgs-b": lbfgsb.minimize,
+    "bfgs": bfgs.minimize,
+    "adam": adam.minimize,
+}
 
 
 def minimize(
@@ -34,35 +40,22 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    state: State | None = None,
 ) -> Result:
     """Minimises a function from a start.
 
     Args:
-        method: "l-bfgs-b" or "bfgs".
+        method: "lbfgs", "l-bfgs-b", "bfgs" or "adam".
         value_and_grad: Gives the function's value and its gradient, of the shape of `start`.
         start: Where to begin, float32, of any shape.
         bounds: Lower and upper bound of every variable, or None. "bfgs" has none and ignores them.
-        num_iterations: How many steps to take at most; with 0 the start is evaluated.
+        num_iterations: How many steps to take at most, those before a resumption included; with 0
+            the start is evaluated.
         callback: Called after each step; a true answer stops the minimisation.
+        state: What `Step.state` gave after some step, to go on from there: "lbfgs" and "adam" as if
+            they had not been interrupted, scipy's methods with an empty memory.
 
     Returns:
         The best point that was evaluated, with the reason for stopping.
-
-    Raises:
-        MachineError: The method would need more memory than there is.
     """
-    return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback)
-
-
-def check_memory(method: str, variables: int) -> None:
-    """Refuses a problem that is too large for the method.
-
-    Args:
-        method: "l-bfgs-b" or "bfgs".
-        variables: How many there are.
-
-    Raises:
-        MachineError: The method would need more memory than there is.
-    """
-    if method == "bfgs":
-        bfgs.check_memory(variables)
+    return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback, state)

@@ -15,8 +15,8 @@ from nst_tf.optimizers.problem import (
     Array,
     Bounds,
     Callback,
-    Ended,
     Result,
+    State,
     StopReason,
     ValueAndGrad,
     Watch,
@@ -25,8 +25,6 @@ from nst_tf.optimizers.problem import (
 MEMORY = 20
 """Pairs of steps kept, as in the authors' own use of scipy for textures (Gatys et al. 2015)."""
 
-_MAX_RESTARTS = 3
-
 
 def minimize(
     value_and_grad: ValueAndGrad,
@@ -34,59 +32,39 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    state: State | None = None,
 ) -> Result:
     """Minimises with scipy's L-BFGS-B; see `nst_tf.optimizers.minimize`.
 
-    scipy's own tolerances are off, since they speak of float64 and the function is float32. After a
-    value that is not finite, or a line search that failed, it starts again from the best point with
-    an empty memory, three times at most.
+    scipy's own tolerances are off, since they speak of float64 and the function is float32.
     """
-    watch = Watch(value_and_grad, start, num_iterations, callback)
-    restarts = 0
-    # Two BLAS threads make scipy's vector arithmetic three times slower than one.
-    with threadpool_limits(1, user_api="blas"):
-        while True:
-            iterations_before = watch.iterations
-            reason = _run(watch, start if restarts == 0 else watch.best_x, bounds, num_iterations)
-            gave_up = reason is StopReason.LINE_SEARCH and watch.iterations == iterations_before
-            failed = reason in (StopReason.NOT_FINITE, StopReason.LINE_SEARCH)
-            if not failed or gave_up or restarts == _MAX_RESTARTS or not watch.iterations:
-                return watch.result(reason)
-            restarts += 1
+    watch = Watch(value_and_grad, start, num_iterations, callback, state)
 
+    def unflatten(flat: np.ndarray) -> Array:
+        """Copies scipy's vector, which it goes on changing."""
+        return flat.astype(np.float32).reshape(start.shape)
 
-def _run(watch: Watch, start: Array, bounds: Bounds | None, num_iterations: int) -> StopReason:
-    """Runs scipy until it ends or is left by an exception."""
-    try:
-        _, gradient = watch.evaluate(start)
-        if num_iterations == 0:
-            return StopReason.NUM_ITERATIONS
-        steepest = float(np.abs(gradient).max())
-        if steepest == 0.0:
-            return StopReason.NO_GRADIENT
+    def descend(x: Array) -> StopReason:
         # With bounds, the first trial is the whole gradient away: scaled, it moves few levels.
-        scale = FIRST_MOVE / steepest
+        scale = FIRST_MOVE / float(np.abs(watch.first_evaluation(x)[1]).max())
 
         def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = watch.evaluate(_unflatten(flat, start))
+            value, gradient = watch.evaluate(unflatten(flat))
             return value * scale, gradient.ravel().astype(np.float64) * scale
 
         fmin_l_bfgs_b(
             scaled,
-            start.ravel().astype(np.float64),
-            bounds=None if bounds is None else [bounds] * start.size,
+            x.ravel().astype(np.float64),
+            bounds=None if bounds is None else [bounds] * x.size,
             m=MEMORY,
             factr=0.0,
             pgtol=0.0,
             maxiter=sys.maxsize,
             maxfun=sys.maxsize,
-            callback=lambda flat: watch.step(_unflatten(flat, start)),
+            callback=lambda flat: watch.step(unflatten(flat)),
         )
-    except Ended as ended:
-        return ended.reason
-    return StopReason.LINE_SEARCH
+        return StopReason.LINE_SEARCH
 
-
-def _unflatten(flat: np.ndarray, like: Array) -> Array:
-    """Copies scipy's vector, which it goes on changing, into the shape of `like`."""
-    return flat.astype(np.float32).reshape(like.shape)
+    # Two BLAS threads make scipy's vector arithmetic three times slower than one.
+    with threadpool_limits(1, user_api="blas"):
+        return watch.minimize(descend)

@@ -4,6 +4,7 @@ import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +12,13 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 ValueAndGrad = Callable[[Array], tuple[float, Array]]
 Bounds = tuple[float, float]
+State = dict[str, npt.NDArray[Any]]
+"""All that a method needs to go on as if it had not been interrupted, as plain arrays."""
 
 FIRST_MOVE = 2.0
 """How far a first step may move a variable: of two levels of 255, as pictures go."""
 
+_MAX_RESTARTS = 3
 _STALL_STEPS = 20
 _STALL_DECREASE = 1e-4
 
@@ -39,12 +43,14 @@ class Step:
         evaluations: How often the function has been evaluated so far.
         value: The function's value at `x`.
         x: The new point; a copy that the receiver may keep.
+        state: Copies the state of the method, for those that can be resumed.
     """
 
     iteration: int
     evaluations: int
     value: float
     x: Array
+    state: Callable[[], State]
 
 
 Callback = Callable[[Step], bool | None]
@@ -85,22 +91,37 @@ class Watch:
 
     Args:
         value_and_grad: The function.
-        start: The first point; it is evaluated at once.
-        num_iterations: How many steps are allowed.
+        start: The first point.
+        num_iterations: How many steps are allowed, those before a resumption included.
         callback: Called after each step.
+        state: What `Step.state` gave, to go on from there.
     """
 
     def __init__(
-        self, value_and_grad: ValueAndGrad, start: Array, num_iterations: int, callback: Callback
+        self,
+        value_and_grad: ValueAndGrad,
+        start: Array,
+        num_iterations: int,
+        callback: Callback,
+        state: State | None = None,
     ) -> None:
         self._value_and_grad = value_and_grad
         self._num_iterations = num_iterations
         self._callback = callback
         self._recent: deque[float] = deque(maxlen=_STALL_STEPS + 1)
+        self._last: tuple[Array, float, Array] | None = None
+        self._restored = state
+        self._x, self._best_x, self._best_value = start, start, np.inf
+        self._method_state: Callable[[], State] = dict
         self.iterations = 0
         self.evaluations = 0
-        self.best_x, self.best_value = start, np.inf
-        self._last: tuple[Array, float, Array] | None = None
+        if state is not None:
+            self._x, self._best_x = state["x"], state["best_x"]
+            self._best_value = float(state["best_value"])
+            self._recent.extend(state["recent"].tolist())
+            self.iterations = int(state["iterations"])
+            # The last evaluation has to be made again: only its point was kept.
+            self.evaluations = int(state["evaluations"]) - 1
 
     def evaluate(self, x: Array) -> tuple[float, Array]:
         """Evaluates the function, or repeats its last answer where `x` has not changed.
@@ -120,9 +141,28 @@ class Watch:
         self.evaluations += 1
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             raise Ended(StopReason.NOT_FINITE)
-        if value < self.best_value:
-            self.best_x, self.best_value = x.copy(), value
+        if value < self._best_value:
+            self._best_x, self._best_value = x.copy(), value
         self._last = x.copy(), value, gradient
+        return value, gradient
+
+    def first_evaluation(self, x: Array) -> tuple[float, Array]:
+        """Evaluates the point that a method begins with.
+
+        Args:
+            x: Where it begins.
+
+        Returns:
+            Value and gradient, which is not zero.
+
+        Raises:
+            Ended: No iterations are left, or the gradient is zero.
+        """
+        value, gradient = self.evaluate(x)
+        if self.iterations >= self._num_iterations:
+            raise Ended(StopReason.NUM_ITERATIONS)
+        if not gradient.any():
+            raise Ended(StopReason.NO_GRADIENT)
         return value, gradient
 
     def step(self, x: Array) -> None:
@@ -135,17 +175,61 @@ class Watch:
             Ended: All iterations are done, the loss stalls, or the callback asks for the end.
         """
         value, _ = self.evaluate(x)
+        self._x = x.copy()
         self.iterations += 1
         self._recent.append(value)
-        if self._callback(Step(self.iterations, self.evaluations, value, x.copy())):
+        if self._callback(Step(self.iterations, self.evaluations, value, x.copy(), self._state)):
             raise Ended(StopReason.STOPPED)
         if self.iterations >= self._num_iterations:
             raise Ended(StopReason.NUM_ITERATIONS)
         if len(self._recent) > _STALL_STEPS:
-            decrease = self._recent[0] - value
+            decrease = self._recent[0] - min(self._recent)
             if decrease < _STALL_DECREASE * abs(self._recent[0]):
                 raise Ended(StopReason.CONVERGED)
 
-    def result(self, reason: StopReason) -> Result:
-        """Returns the best point with the counts so far."""
-        return Result(self.best_x, self.best_value, self.iterations, self.evaluations, reason)
+    def resume(self, method_state: Callable[[], State]) -> State | None:
+        """Hands a method the state to go on from, once, and learns where its own is to be had.
+
+        Args:
+            method_state: Copies the method's own arrays.
+
+        Returns:
+            What `method_state` gave before the interruption, or None for a fresh start.
+        """
+        self._method_state = method_state
+        restored, self._restored = self._restored, None
+        return restored
+
+    def minimize(self, descend: Callable[[Array], StopReason]) -> Result:
+        """Runs a method to its end, and again from the best point where it broke down.
+
+        Args:
+            descend: Runs the method from a point with an empty memory; calls `evaluate` and `step`,
+                and returns a reason or lets `Ended` pass.
+
+        Returns:
+            The best point, after three restarts at most.
+        """
+        x = self._x
+        for _ in range(1 + _MAX_RESTARTS):
+            before = self.iterations
+            try:
+                reason = descend(x)
+            except Ended as ended:
+                reason = ended.reason
+            broke_down = reason in (StopReason.NOT_FINITE, StopReason.LINE_SEARCH)
+            if not broke_down or self.iterations == before:
+                break
+            x = self._best_x
+        return Result(self._best_x, self._best_value, self.iterations, self.evaluations, reason)
+
+    def _state(self) -> State:
+        return {
+            "x": self._x,
+            "best_x": self._best_x,
+            "best_value": np.array(self._best_value),
+            "recent": np.array(self._recent),
+            "iterations": np.array(self.iterations),
+            "evaluations": np.array(self.evaluations),
+            **self._method_state(),
+        }

@@ -1,0 +1,217 @@
+"""The benchmarks' arithmetic, and their PyTorch objective against nst_tf's."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import evaluation_cost, run, summary
+from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
+from nst_tf import images, vgg19
+from nst_tf.config import Config
+from nst_tf.objective import Objective, layers_of
+
+ROOT = Path(__file__).parent.parent
+SAVES = [
+    {"file": "b.png", "step": 20, "seconds": 20.0, "loss": 4.0},
+    {"file": "a.png", "step": 10, "seconds": 10.0, "loss": 7.0},
+    {"file": "d.png", "step": 40, "seconds": 40.0, "loss": 6.0},
+    {"file": "c.png", "step": 30, "seconds": 30.0, "loss": 4.0},
+]
+
+# Torch and TensorFlow do not share a process, so that torch is only looked for here.
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install .[bench]"
+)
+
+
+@pytest.mark.parametrize(
+    ("loss", "seconds"), [(7.0, 10.0), (6.99, 20.0), (4.0, 20.0), (3.99, None), (100.0, 10.0)]
+)
+def test_first_time_at_or_below(loss, seconds):
+    assert summary.first_time_at_or_below(SAVES, loss) == seconds
+
+
+@pytest.mark.parametrize(("seconds", "loss"), [(9.9, None), (10.0, 7.0), (25.0, 4.0), (99.0, 4.0)])
+def test_lowest_by(seconds, loss):
+    assert summary.lowest_by(SAVES, seconds) == loss
+
+
+def test_best_is_the_earliest_of_equals():
+    assert summary.best(SAVES)["file"] == "b.png"
+
+
+def made_up_run(contender, saves, seconds, gib=1, pair="p+q"):
+    return {
+        "pair": pair,
+        "image_size": 512,
+        "style_weight": 1e5,
+        "contender": contender,
+        "description": contender,
+        "machine": {},
+        "seconds": seconds,
+        "peak_memory_bytes": gib * 2**30,
+        "saves": [
+            {"file": f"{when}.png", "step": when, "seconds": float(when), "loss": loss}
+            for when, loss in saves
+        ],
+    }
+
+
+def test_summary_of_a_faster_and_of_a_worse_contender():
+    runs = [
+        made_up_run("nst_tf-fine", [(50, 9.0), (300, 5.5)], 301.0),
+        made_up_run("nst_tf-draft", [(8, 6.0), (16, 5.0), (32, 2.5)], 33.0, gib=3),
+        made_up_run("reference", [(100, 8.0), (160, 5.0), (200, 5.6)], 202.0, gib=2),
+    ]
+    (found,) = summary.summarise(runs)
+    assert found["reference"] == {
+        "best_loss": 5.0,
+        "best_evaluation": 160,
+        "best_seconds": 160.0,
+        "evaluations": 200,
+        "final_loss": 5.6,
+        "seconds": 202.0,
+    }
+    reference, draft, fine = found["contenders"]  # in the order of the list of contenders
+    assert reference["seconds_to_reference_best"] == 160.0
+    assert draft["seconds_to_reference_best"] == 16.0
+    assert draft["speedup_over_reference_run"] == pytest.approx(202 / 16)
+    assert draft["speedup_over_reference_to_its_best"] == pytest.approx(160 / 16)
+    assert draft["loss_by_reference_end"] == 2.5
+    assert draft["loss_ratio_by_reference_end"] == pytest.approx(0.5)
+    assert draft["memory_ratio"] == pytest.approx(1.5)
+    assert fine["seconds_to_reference_best"] is None
+    assert fine["speedup_over_reference_run"] is None
+    assert fine["loss_by_reference_end"] == 9.0  # its later, better picture came too late
+
+
+def test_summary_keeps_tasks_apart():
+    runs = [
+        made_up_run("nst_tf-draft", [(10, 1.0)], 11.0, pair="p+r"),
+        made_up_run("reference", [(10, 2.0)], 11.0),
+    ]
+    first, second = summary.summarise(runs)
+    assert (first["pair"], second["pair"]) == ("p+q", "p+r")
+    assert second["reference"] is None
+    assert "seconds_to_reference_best" not in second["contenders"][0]
+
+
+def test_measuring_again_replaces_only_the_same_contender_and_task(tmp_path):
+    file = tmp_path / "raw.json"
+    others = [
+        made_up_run("reference", [(10, 2.0)], 11.0),
+        made_up_run("nst_tf-draft", [(10, 2.0)], 11.0, pair="p+r"),
+    ]
+    old = made_up_run("nst_tf-draft", [(10, 2.0)], 11.0)
+    new = made_up_run("nst_tf-draft", [(9, 2.0)], 10.0)
+    for entry in (old, *others, new):
+        run.record(entry, file)
+    assert json.loads(file.read_text()) == [*others, new]
+
+
+def test_a_contender_that_fails_is_refused_with_its_last_words(tmp_path):
+    script = "import sys; print('begun'); sys.exit('no such flag')"
+    failing = Contender("x", "x", lambda *_: [[sys.executable, "-c", script]], "*.png")
+    task = Task(*next(iter(PAIRS.values())))
+    with pytest.raises(run.ContenderError, match="exit code 1: no such flag"):
+        run.measure(failing, task, tmp_path / "x")
+
+
+def test_contenders_differ_in_name_and_description():
+    assert len({contender.name for contender in CONTENDERS}) == len(CONTENDERS)
+    assert len({contender.description for contender in CONTENDERS}) == len(CONTENDERS)
+
+
+def test_cost_exponent_and_ratios_are_those_of_a_power_law_on_an_uneven_machine():
+    """Seconds are pixels^1.25; the second variant takes 3 times as long; rounds slow down both."""
+    rows = [
+        {
+            "size": size,
+            "round": number,
+            "variant": name,
+            "pixels": size**2,
+            "seconds": [factor * slowness * size**2.5 * noise for noise in (1, 0.99, 50)],
+            "peak_memory_bytes": size,
+        }
+        for size in (64, 128, 512)
+        for number, slowness in enumerate((1, 7, 1.5))
+        for name, factor in (("nst_tf float32", 1), ("torch float32", 3))
+    ]
+    found = evaluation_cost.summarise(rows)
+    assert found["torch float32"]["exponent"] == pytest.approx(1.25)
+    assert found["torch float32"]["sizes"][128]["ratio"] == pytest.approx(3)
+    assert found["nst_tf float32"]["sizes"][64]["seconds"] == pytest.approx(1.5 * 64**2.5)
+
+
+@pytest.fixture
+def picture_files(tmp_path, random):
+    """A content of 60x84, a style of 90x50 and a result of 40x56, smooth as pictures are."""
+    files = {}
+    for name, (height, width) in {"content": (60, 84), "style": (90, 50), "out": (40, 56)}.items():
+        coarse = random.integers(0, 256, (height // 5, width // 5, 3), dtype=np.uint8)
+        files[name] = tmp_path / f"{name}.png"
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(files[name])
+    return files
+
+
+def in_torch(module, files, *arguments):
+    command = [
+        *(sys.executable, "-m", f"benchmarks.{module}", "--image_size=56"),
+        *(f"--{name}={files[name]}" for name in ("content", "style")),
+        *map(str, arguments),
+    ]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@needs_torch
+def test_the_scorer_gives_the_loss_that_nst_tf_gives(picture_files, weights):
+    config = Config(style_weight=2e4)
+    content, style, out = (images.read(picture_files[name]) for name in ("content", "style", "out"))
+    content = images.resize(content, (40, 56))
+    style = images.resize(style, images.resized_shape(style.shape[:2], 56))
+    network = vgg19.build(layers_of(config), config.pooling, weights)
+    expected, _ = Objective(network, content, [style], config).value_and_grad(out)
+
+    file = picture_files["out"]
+    done = in_torch("score", picture_files, "--style_weight=2e4", file)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)[str(file)]
+    assert found["loss"] == pytest.approx(expected.total, rel=1e-4)
+    assert found["content_loss"] == pytest.approx(expected.content, rel=1e-4)
+    assert found["style_loss"] == pytest.approx(expected.style, rel=1e-4)
+
+
+@needs_torch
+def test_the_scorer_refuses_a_picture_of_another_size(picture_files):
+    done = in_torch("score", picture_files, picture_files["style"])
+    assert done.returncode != 0
+    assert "(90, 50, 3), and the content (40, 56, 3)" in done.stderr
+
+
+@needs_torch
+def test_the_reference_saves_when_due_and_at_the_end_and_minimises(picture_files, tmp_path):
+    began = time.monotonic()
+    done = in_torch(
+        "reference",
+        picture_files,
+        f"--output_folder={tmp_path / 'out'}",
+        "--evaluations=7",
+        "--save_every=3",
+    )
+    wall = time.monotonic() - began
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "reference.json").read_text())
+    assert [save["evaluation"] for save in record["saves"]] == [3, 6, 7]
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {
+        save["file"] for save in record["saves"]
+    }
+    assert record["saves"][-1]["printed_loss"] < record["saves"][0]["printed_loss"]
+    assert wall - 5 < record["seconds"] < wall + 0.1
+    assert record["saves"][-1]["seconds"] <= record["seconds"]

@@ -1,0 +1,52 @@
+"""The plan of sizes."""
+
+import pytest
+
+from nst_tf import machine, pyramid
+from nst_tf.config import Config
+from nst_tf.errors import InputError, MachineError
+
+
+def test_pictures_keep_their_aspect_and_the_style_its_relative_size():
+    config = Config(image_size=512, style_scale=0.5, pyramid="none")
+    (level,) = pyramid.plan((427, 640), [(448, 326)], config)
+    assert level.shape == (342, 512)  # 427 * 512 / 640 = 341.6
+    assert level.style_shapes == ((256, 186),)  # 326 * 256 / 448 = 186.3
+
+
+@pytest.mark.parametrize(
+    ("layer", "smallest"),
+    [("block1_conv2", 1), ("block2_conv1", 2), ("block3_conv4", 4), ("block4_conv1", 8),
+     ("block5_conv1", 16)],
+)  # fmt: skip
+def test_IMG_15_the_smallest_side_follows_the_deepest_layer(layer, smallest):
+    def config(size):
+        return Config(image_size=3 * size, content_layers=["block1_conv1"], style_layers=[layer])
+
+    assert pyramid.plan((10, 30), [(10, 30)], config(smallest))[-1].shape[0] == smallest
+    if smallest > 1:
+        with pytest.raises(
+            InputError, match=f"{layer} needs a shorter side of at least {smallest}"
+        ):
+            pyramid.plan((10, 30), [(10, 30)], config(smallest - 1))
+
+
+def test_says_which_style_is_too_small():
+    with pytest.raises(InputError, match=r"style picture 2 is too small: .* 512x10 pixels"):
+        pyramid.plan((400, 500), [(100, 100), (10, 500)], Config())
+
+
+def test_a_result_of_too_many_pixels_is_refused():
+    config = Config(image_size=2000, max_pixels=2_999_999)
+    assert pyramid.plan((3, 6), [(3, 6)], config)[-1].shape == (1000, 2000)
+    with pytest.raises(InputError, match="2000x1500 pixels are more than max_pixels, 2999999"):
+        pyramid.plan((3, 4), [(3, 6)], config)
+
+
+def test_bfgs_is_refused_where_it_would_not_fit():
+    # Six matrices of n x n float64, as traced in scipy 1.17.1 at n = 500, 1000 and 2000.
+    side = int(((machine.available_memory() / 48) ** 0.5 / 3) ** 0.5)
+    config = {"optimizer": "bfgs", "style_scale": 64 / side}
+    assert pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(0.9 * side), **config))
+    with pytest.raises(MachineError, match=r"full inverse Hessian.*use --optimizer=lbfgs"):
+        pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(1.1 * side), **config))
