@@ -23,46 +23,57 @@ _EPSILON = 1e-5
 Picture = npt.NDArray[np.float32]
 
 
-def stylize(
-    content: Picture,
-    styles: Sequence[Picture],
-    blend_weights: Sequence[float],
-    strength: float,
-    network: Mapping[str, np.ndarray],
-    decoder: Mapping[str, np.ndarray],
-    precision: str,
-) -> Picture:
-    """Gives the content the styles' means and deviations of features, and decodes that.
+class Painter:
+    """The encoder and the decoder, built once.
 
     Args:
-        content: RGB in [0, 255], [H, W, 3], with both sides at least 8.
-        styles: RGB in [0, 255], each [h, w, 3].
-        blend_weights: How much of each style; they sum to 1.
-        strength: From 0, the content as the decoder paints it, to 1, all of the style.
         network: Parameters of VGG19, normalised, which the decoder was trained with.
         decoder: Parameters of the decoder.
         precision: "float32" or "bfloat16".
-
-    Returns:
-        RGB float32 in [0, 255], [H, W, 3].
     """
-    encode = vgg19.build([_LAYER], "max", network, precision=precision, padding="reflect")
-    decode = _build_decoder(decoder, precision)
 
-    def features(picture: Picture) -> tf.Tensor:
-        return tf.cast(encode(tf.constant(picture[np.newaxis]))[_LAYER], tf.float32)
+    def __init__(
+        self,
+        network: Mapping[str, np.ndarray],
+        decoder: Mapping[str, np.ndarray],
+        precision: str,
+    ) -> None:
+        self._encode = vgg19.build([_LAYER], "max", network, precision=precision, padding="reflect")
+        self._decode = _build_decoder(decoder, precision)
 
-    height, width = content.shape[:2]
-    # The decoder only makes whole multiples of the stride; what is too much is cut off again.
-    beyond = [(0, -height % _STRIDE), (0, -width % _STRIDE), (0, 0)]
-    maps = features(np.pad(content, beyond, mode="reflect"))
-    target = sum(
-        share * adapt(maps, features(style))
-        for share, style in zip(blend_weights, styles, strict=True)
-    )
-    mixed = strength * target + (1.0 - strength) * maps
-    painted = np.asarray(decode(mixed), np.float32)[0, :height, :width]
-    return np.clip(255.0 * painted, 0.0, 255.0)
+    def paint(
+        self,
+        content: Picture,
+        styles: Sequence[Picture],
+        shares: Sequence[float],
+        strength: float,
+    ) -> Picture:
+        """Gives the content the styles' means and deviations of features, and decodes that.
+
+        Args:
+            content: RGB in [0, 255], [H, W, 3], with both sides at least 8.
+            styles: RGB in [0, 255], each [h, w, 3].
+            shares: How much of each style; they sum to 1.
+            strength: From 0, the content as the decoder paints it, to 1, all of the style.
+
+        Returns:
+            RGB float32 in [0, 255], [H, W, 3].
+        """
+        height, width = content.shape[:2]
+        # The decoder only makes whole multiples of the stride; what is too much is cut off again.
+        beyond = [(0, -height % _STRIDE), (0, -width % _STRIDE), (0, 0)]
+        maps = self._features(np.pad(content, beyond, mode="reflect"))
+        target = sum(
+            share * adapt(maps, self._features(style))
+            for share, style in zip(shares, styles, strict=True)
+        )
+        mixed = strength * target + (1.0 - strength) * maps
+        painted = np.asarray(self._decode(mixed), np.float32)[0, :height, :width]
+        picture: Picture = np.clip(255.0 * painted, 0.0, 255.0)
+        return picture
+
+    def _features(self, picture: Picture) -> tf.Tensor:
+        return tf.cast(self._encode(tf.constant(picture[np.newaxis]))[_LAYER], tf.float32)
 
 
 def adapt(content: tf.Tensor, style: tf.Tensor) -> tf.Tensor:

@@ -128,10 +128,10 @@ def stylize(
 
     ascent = _Ascent(content, styles, config, weights, began, listener)
     if start is None:
-        start = _starting_picture(ascent, levels[0])
-    picture = _checked(start, "start")
+        start = ascent.starting_picture(levels[0])
+    picture = images.resize(_checked(start, "start"), levels[0].shape)
     for level in levels:
-        picture, reason = ascent.climb(level, images.resize(picture, level.shape))
+        picture, reason = ascent.climb(level, ascent.carry(picture, level))
         if reason in (StopReason.STOPPED, StopReason.NOT_FINITE):
             break
 
@@ -176,6 +176,7 @@ class _Ascent:
         self._began = began
         self._listener = listener
         self._network = cache(self._build_network)
+        self._painter = cache(self._build_painter)
         self.objective = cache(self._bind_objective)
 
     def pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
@@ -185,6 +186,38 @@ class _Ascent:
             images.resize(self._content, level.shape),
             [images.resize(style, shape) for style, shape in pairs],
         )
+
+    def starting_picture(self, level: pyramid.Level) -> Picture:
+        """Makes the picture that a level starts from, as `config.init` says."""
+        config = self.config
+        if config.init_file is not None:
+            return images.read(config.init_file, config.max_pixels)
+        content, styles = self.pictures(level)
+        if config.init == "noise":
+            noise = np.random.default_rng(config.seed).normal(127.5, 32.0, content.shape)
+            return np.clip(noise, *_LEVELS_OF_A_PIXEL).astype(np.float32)
+        if config.init == "style":
+            return images.cover(styles[0], level.shape)
+        if config.init == "adain":
+            shares = blend_shares(config.style_blend_weights, len(styles))
+            return self._painter().paint(content, styles, shares, config.style_strength)
+        return content
+
+    def carry(self, picture: Picture, level: pyramid.Level) -> Picture:
+        """Carries a picture up to a level.
+
+        Strokes finer than the pixels of the level before are in no picture that was only enlarged.
+        The feed-forward network paints them: what of its picture the level before cannot hold is
+        added.
+        """
+        if picture.shape[:2] == level.shape:
+            return picture
+        enlarged = images.resize(picture, level.shape)
+        if self.config.init != "adain":
+            return enlarged
+        painted = self.starting_picture(level)
+        coarse = images.resize(images.resize(painted, picture.shape[:2]), level.shape)
+        return np.clip(enlarged + painted - coarse, *_LEVELS_OF_A_PIXEL)
 
     def climb(self, level: pyramid.Level, start: Picture) -> tuple[Picture, StopReason]:
         """Optimises at one level; where bfloat16 sees no way down any more, in float32."""
@@ -238,6 +271,11 @@ class _Ascent:
         layers = layers_of(self.config)
         return vgg19.build(layers, self.config.pooling, self.weights, precision=precision)
 
+    def _build_painter(self) -> adain.Painter:
+        packaged = self.config.weights == "normalised"  # what the decoder was trained with
+        network = self.weights if packaged else parameters.load("normalised", None).arrays
+        return adain.Painter(network, parameters.adain_decoder(), self.precision)
+
     def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
         content, styles = self.pictures(level)
         return Objective(self._network(precision), content, styles, self.config)
@@ -266,30 +304,6 @@ def device() -> str:
     if not graphics:
         return "CPU"
     return str(tf.config.experimental.get_device_details(graphics[0]).get("device_name", "GPU"))
-
-
-def _starting_picture(ascent: _Ascent, level: pyramid.Level) -> Picture:
-    config = ascent.config
-    if config.init_file is not None:
-        return images.read(config.init_file, config.max_pixels)
-    content, styles = ascent.pictures(level)
-    if config.init == "noise":
-        noise = np.random.default_rng(config.seed).normal(127.5, 32.0, content.shape)
-        return np.clip(noise, *_LEVELS_OF_A_PIXEL).astype(np.float32)
-    if config.init == "style":
-        return images.cover(styles[0], level.shape)
-    if config.init == "adain":
-        packaged = config.weights == "normalised"  # what the decoder was trained with
-        return adain.stylize(
-            content,
-            styles,
-            blend_shares(config.style_blend_weights, len(styles)),
-            config.style_strength,
-            ascent.weights if packaged else parameters.load("normalised", None).arrays,
-            parameters.adain_decoder(),
-            ascent.precision,
-        )
-    return content
 
 
 def _as_list(style: Array | Sequence[Array]) -> Sequence[Array]:

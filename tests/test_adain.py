@@ -57,7 +57,7 @@ def test_decoder_equals_its_naive_twin(decoder, random):
 
 
 def paint(content, styles, weights, decoder, shares=(1.0,), strength=1.0):
-    return adain.stylize(content, styles, shares, strength, weights, decoder, "float32")
+    return adain.Painter(weights, decoder, "float32").paint(content, styles, shares, strength)
 
 
 @pytest.fixture
