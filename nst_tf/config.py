@@ -39,6 +39,14 @@ from nst_tf.values import (
 _KEYWORDS = {"init": ("adain", "content", "noise", "style"), "weights": ("normalised", "imagenet")}
 
 
+# What a preset sets where nothing else does; what it leaves out has the default of the schema.
+PRESETS: Mapping[str, Mapping[str, object]] = {
+    "draft": {"pyramid": "none", "num_iterations": 12},
+    "default": {},
+    "fine": {"num_iterations": 200},
+}
+
+
 class Config(BaseModel):
     """The settings of a run, checked and unchangeable.
 
@@ -94,6 +102,9 @@ class Config(BaseModel):
     pooling: Literal["max", "average"] = Field(
         "max", description="how the network halves its maps, max or average"
     )
+    preset: Literal["draft", "default", "fine"] = Field(
+        "default", description="how much time to take: draft, default or fine"
+    )
     init: str = Field(
         "adain", description="the start: adain, content, noise, style or a picture file"
     )
@@ -110,7 +121,7 @@ class Config(BaseModel):
         "auto", description="the levels before the last: none, auto, or as in 128:80,256:40"
     )
     num_iterations: Whole = Field(
-        100, ge=0, le=1_000_000, description="the iterations at image_size, 0 to 1000000"
+        40, ge=0, le=1_000_000, description="the iterations at image_size, 0 to 1000000"
     )
     bounds: bool = Field(
         True, description="whether pixels are kept in [0, 255] all the while, true or false"
@@ -132,6 +143,13 @@ class Config(BaseModel):
     def init_file(self) -> Path | None:
         """The picture file to start from, where `init` names one."""
         return None if self.init in _KEYWORDS["init"] else Path(self.init)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
+            return data
+        return {**PRESETS[data["preset"]], **data}
 
     @field_validator("init", "weights", mode="before")
     @classmethod

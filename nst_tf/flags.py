@@ -23,7 +23,7 @@ _CONFIG = "a YAML file of settings; flags win over it"
 _HEADINGS = {
     "content_image": "Pictures",
     "content_layers": "What is minimised",
-    "init": "How it is minimised",
+    "preset": "How it is minimised",
     "weights": "The network's weights",
     "seed": "Reproducing and following a run",
 }

@@ -10,8 +10,8 @@ from nst_tf.values import coarse_levels
 
 Shape = tuple[int, int]
 
-_COARSEST = 128
-"""Longer side below which a level would say nothing of a picture's composition."""
+_COARSEST = 100
+"""Longer side in pixels below which little is left of a picture's composition."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,15 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
 
 
 def _automatic(config: Config) -> list[tuple[int, int]]:
-    """Halves the size down to the coarsest that is worth it."""
+    """Halves the size and doubles the iterations: each level takes half the time of the next.
+
+    The large shapes of a style come from the coarse levels, which cost next to nothing.
+    """
     levels: list[tuple[int, int]] = []
-    size = config.image_size // 2
-    while size >= _COARSEST and config.num_iterations:
-        levels.insert(0, (size, config.num_iterations))
-        size //= 2
+    size, iterations = config.image_size // 2, 2 * config.num_iterations
+    while size >= _COARSEST and iterations:
+        levels.insert(0, (size, iterations))
+        size, iterations = size // 2, 2 * iterations
     return levels
 
 

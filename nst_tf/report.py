@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
+import nst_tf
 from nst_tf import images, storage
-from nst_tf.style_transfer import Listener, Progress
+from nst_tf.pyramid import Level
+from nst_tf.style_transfer import Listener, Picture, Progress
 
 _log = logging.getLogger("nst_tf")
 
@@ -27,6 +30,20 @@ TRACE_COLUMNS = (
     "style_loss",
     "tv_loss",
 )
+
+
+def opening(levels: Sequence[Level], where: str) -> str:
+    """Says what a run is about to do.
+
+    Args:
+        levels: The plan, the last level at full size.
+        where: The precision and the device.
+
+    Returns:
+        One line.
+    """
+    steps = [f"{level.shape[1]}x{level.shape[0]}: {level.num_iterations}" for level in levels]
+    return f"nst_tf {nst_tf.__version__}, {where}; iterations at {', '.join(steps)}"
 
 
 def describe(progress: Progress) -> str:
@@ -75,7 +92,7 @@ class Trace:
 
 
 class Snapshots:
-    """Saves the picture of every so many iterations.
+    """Saves the first picture, and that of every so many iterations.
 
     Args:
         folder: Where to.
@@ -90,13 +107,20 @@ class Snapshots:
         self._digits = len(str(num_iterations))
         self._settings = settings
 
+    def first(self, picture: Picture) -> None:
+        """Saves the picture that a run starts from, which is there long before the result."""
+        path = self._folder / "first.png"
+        self._save(path, picture)
+        print(f"first picture: {os.path.relpath(path)}", flush=True)
+
     def __call__(self, progress: Progress) -> None:
         """Saves a picture when one is due."""
         if self._every and progress.iteration % self._every == 0:
             name = f"iteration-{progress.iteration:0{self._digits}d}.png"
-            pixels = images.to_uint8(progress.picture)
-            data = images.encode(pixels, ".png", self._settings)
-            storage.publish(self._folder / name, data)
+            self._save(self._folder / name, progress.picture)
+
+    def _save(self, path: Path, picture: Picture) -> None:
+        storage.publish(path, images.encode(images.to_uint8(picture), ".png", self._settings))
 
 
 class Lines:
@@ -104,7 +128,7 @@ class Lines:
 
     Args:
         every: How many iterations lie between two lines; with 0 there are none.
-        num_iterations: How many there will be, for the time left.
+        num_iterations: How many there will be.
     """
 
     def __init__(self, every: int, num_iterations: int) -> None:
@@ -114,10 +138,10 @@ class Lines:
     def __call__(self, progress: Progress) -> None:
         """Prints a line when one is due."""
         if self._every and progress.iteration % self._every == 0:
-            left = progress.seconds / progress.iteration * self._num_iterations - progress.seconds
+            left = progress.seconds * (1.0 / progress.done - 1.0)
             print(
                 f"iteration {progress.iteration}/{self._num_iterations}  {describe(progress)}  "
-                f"{progress.seconds:.0f} s, {max(0.0, left):.0f} s left",
+                f"{progress.seconds:.0f} s, {left:.0f} s left",
                 flush=True,
             )
 
@@ -138,16 +162,22 @@ def display(print_iter: int, num_iterations: int) -> Iterator[Listener]:
         yield Lines(print_iter, num_iterations)
         return
     columns = (
-        TextColumn("iteration {task.completed}/{task.total}"),
+        TextColumn("iteration {task.fields[iteration]}"),
         BarColumn(),
         TextColumn("{task.description}"),
         TimeRemainingColumn(),
     )
     with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=num_iterations)
+        task = bar.add_task("", total=1.0, iteration=f"0/{num_iterations}")
 
         def move(progress: Progress) -> None:
-            bar.update(task, completed=progress.iteration, description=describe(progress))
+            iteration = f"{progress.iteration}/{num_iterations}"
+            bar.update(
+                task,
+                completed=progress.done,
+                description=describe(progress),
+                iteration=iteration,
+            )
 
         yield move
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ class _Inputs:
     styles: "list[Picture]"
     start: "Picture | None"
     weights: parameters.Parameters
-    num_iterations: int
+    levels: tuple[pyramid.Level, ...]
 
 
 def run(config: Config, *, overwrite: bool = False) -> None:
@@ -72,8 +73,8 @@ def run(config: Config, *, overwrite: bool = False) -> None:
             f"lower the weights; the best picture so far is in {output}",
         )
     print(
-        f"saved {output}: loss {losses.total:.5g}, {result.iterations} iterations, "
-        f"{record['seconds']:.0f} s; {result.stop_reason}"
+        f"saved {os.path.relpath(output)}: loss {losses.total:.5g}, "
+        f"{result.iterations} iterations, {record['seconds']:.0f} s; {result.stop_reason}"
     )
 
 
@@ -113,7 +114,7 @@ def _read(config: Config) -> _Inputs:
     levels = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
     images.check_output(config.output_image, levels[-1].shape)
     weights = parameters.load(config.weights, config.weights_sha256)
-    return _Inputs(content, styles, start, weights, sum(level.num_iterations for level in levels))
+    return _Inputs(content, styles, start, weights, levels)
 
 
 def _stylize(
@@ -122,22 +123,20 @@ def _stylize(
     """Stylises under the eyes of the listeners; returns the result and the signal that ended it."""
     with machine.quiet():  # what TensorFlow prints as it starts would bury what a run has to say
         from nst_tf import report
-        from nst_tf.style_transfer import device, stylize
+        from nst_tf.style_transfer import device, precision, stylize
 
-        device()
-
+        print(report.opening(inputs.levels, f"{precision(config)} on {device()}"), flush=True)
+    total = sum(level.num_iterations for level in inputs.levels)
     trace = report.Trace(folder / "trace.csv")
-    snapshots = report.Snapshots(folder, config.save_iter, inputs.num_iterations, settings)
-    with (
-        _stop_signals() as signals,
-        report.display(config.print_iter, inputs.num_iterations) as display,
-    ):
+    snapshots = report.Snapshots(folder, config.save_iter, total, settings)
+    with _stop_signals() as signals, report.display(config.print_iter, total) as display:
         result = stylize(
             inputs.content,
             inputs.styles,
             config,
             start=inputs.start,
             weights=inputs.weights.arrays,
+            preview=snapshots.first,
             listener=report.together([display, trace, snapshots, lambda _: bool(signals)]),
         )
     trace.save()

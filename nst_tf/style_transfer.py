@@ -1,5 +1,6 @@
 """Arrays in, arrays out: a content and its styles become a stylised picture, level by level."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Progress:
         iteration: Its number over all levels of the pyramid, from 1.
         evaluations: Evaluations of loss and gradient so far.
         seconds: Time since the run began.
+        done: The share of the planned work that is done, by pixels, from 0 to 1.
         losses: The weighted loss terms of `picture`, among pictures of its size.
         picture: RGB float32, [H, W, 3]; outside [0, 255] only where `bounds` are off.
     """
@@ -38,6 +40,7 @@ class Progress:
     iteration: int
     evaluations: int
     seconds: float
+    done: float
     losses: Losses
     picture: Picture
 
@@ -86,6 +89,7 @@ def stylize(
     *,
     start: Array | None = None,
     weights: Weights | None = None,
+    preview: Callable[[Picture], None] | None = None,
     listener: Listener | None = None,
 ) -> Result:
     """Gives the content the manner of the style.
@@ -99,6 +103,8 @@ def stylize(
         config: All settings; paths in it other than `weights` and `init` are not looked at.
         start: The picture to start from, RGB, [H, W, 3] in [0, 255]; overrides `config.init`.
         weights: Parameters of VGG19 by name; when left out, those that `config.weights` names.
+        preview: Called once, before the first evaluation, with the picture that the run starts from
+            at full size.
         listener: Called after every iteration; a true answer ends the run with the best picture.
 
     Returns:
@@ -126,7 +132,11 @@ def stylize(
     if weights is None:
         weights = parameters.load(config.weights, config.weights_sha256).arrays
 
-    ascent = _Ascent(content, styles, config, weights, began, listener)
+    ascent = _Ascent(content, styles, config, weights, levels, began, listener)
+    ascent.paints = start is None and config.init == "adain"
+    if preview is not None:
+        first = ascent.starting_picture(levels[-1]) if start is None else _checked(start, "start")
+        preview(images.resize(first, levels[-1].shape))
     if start is None:
         start = ascent.starting_picture(levels[0])
     picture = images.resize(_checked(start, "start"), levels[0].shape)
@@ -161,22 +171,27 @@ class _Ascent:
         styles: Sequence[Picture],
         config: Config,
         weights: Weights,
+        levels: Sequence[pyramid.Level],
         began: float,
         listener: Listener | None,
     ) -> None:
         self.config = config
         self.weights = weights
-        self.precision = _precision(config)
+        self.paints = False
+        self._precision = self.precision = precision(config)
         self.iterations = 0
         self.evaluations = 0
         self.seconds_evaluating = 0.0
         self.losses = Losses({})
         self._content = content
         self._styles = styles
+        self._work_planned = sum(level.num_iterations * math.prod(level.shape) for level in levels)
+        self._work_done = 0
         self._began = began
         self._listener = listener
         self._network = cache(self._build_network)
         self._painter = cache(self._build_painter)
+        self.starting_picture = cache(self._make_starting_picture)
         self.objective = cache(self._bind_objective)
 
     def pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
@@ -187,7 +202,7 @@ class _Ascent:
             [images.resize(style, shape) for style, shape in pairs],
         )
 
-    def starting_picture(self, level: pyramid.Level) -> Picture:
+    def _make_starting_picture(self, level: pyramid.Level) -> Picture:
         """Makes the picture that a level starts from, as `config.init` says."""
         config = self.config
         if config.init_file is not None:
@@ -213,19 +228,22 @@ class _Ascent:
         if picture.shape[:2] == level.shape:
             return picture
         enlarged = images.resize(picture, level.shape)
-        if self.config.init != "adain":
+        if not self.paints:
             return enlarged
         painted = self.starting_picture(level)
         coarse = images.resize(images.resize(painted, picture.shape[:2]), level.shape)
-        return np.clip(enlarged + painted - coarse, *_LEVELS_OF_A_PIXEL)
+        carried: Picture = np.clip(enlarged + painted - coarse, *_LEVELS_OF_A_PIXEL)
+        return carried
 
     def climb(self, level: pyramid.Level, start: Picture) -> tuple[Picture, StopReason]:
         """Optimises at one level; where bfloat16 sees no way down any more, in float32."""
+        self.precision = self._precision
         found = self._minimize(level, start, level.num_iterations)
         left = level.num_iterations - found.iterations
         if found.stop_reason is StopReason.LINE_SEARCH and self.precision == "bfloat16" and left:
             self.precision = "float32"
             found = self._minimize(level, found.x, left)
+        self._work_done += level.num_iterations * math.prod(level.shape)
         return np.clip(found.x, *_LEVELS_OF_A_PIXEL), found.stop_reason
 
     def _minimize(
@@ -233,6 +251,7 @@ class _Ascent:
     ) -> optimizers.Result:
         objective = self.objective(level, self.precision)
         iterations, evaluations = self.iterations, self.evaluations
+        pixels = math.prod(level.shape)
 
         def value_and_grad(picture: Picture) -> tuple[float, Picture]:
             before = time.monotonic()
@@ -243,15 +262,16 @@ class _Ascent:
         def callback(step: optimizers.Step) -> bool | None:
             if self._listener is None:
                 return None
-            seconds = time.monotonic() - self._began
-            # The last evaluation before a step is accepted is that of the accepted point.
+            done_here = (level.num_iterations - num_iterations + step.iteration) * pixels
             return self._listener(
                 Progress(
-                    iterations + step.iteration,
-                    evaluations + step.evaluations,
-                    seconds,
-                    self.losses,
-                    step.x,
+                    iteration=iterations + step.iteration,
+                    evaluations=evaluations + step.evaluations,
+                    seconds=time.monotonic() - self._began,
+                    done=(self._work_done + done_here) / self._work_planned,
+                    # The last evaluation before a step is accepted is that of the accepted point.
+                    losses=self.losses,
+                    picture=step.x,
                 )
             )
 
@@ -274,18 +294,30 @@ class _Ascent:
     def _build_painter(self) -> adain.Painter:
         packaged = self.config.weights == "normalised"  # what the decoder was trained with
         network = self.weights if packaged else parameters.load("normalised", None).arrays
-        return adain.Painter(network, parameters.adain_decoder(), self.precision)
+        return adain.Painter(network, parameters.adain_decoder(), self._precision)
 
     def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
         content, styles = self.pictures(level)
         return Objective(self._network(precision), content, styles, self.config)
 
 
-def _precision(config: Config) -> str:
-    """Chooses bfloat16 where the hardware multiplies it, unless told what to compute in."""
+def precision(config: Config) -> str:
+    """Chooses what the network computes in.
+
+    Args:
+        config: `precision`; "auto" is bfloat16 where the hardware multiplies it.
+
+    Returns:
+        "float32" or "bfloat16".
+    """
     if config.precision != "auto":
         return config.precision
-    return "bfloat16" if machine.computes_bfloat16() or device() != "CPU" else "float32"
+    graphics = _graphics()
+    if graphics:  # tensor cores take bfloat16 from this generation on
+        fast = graphics.get("compute_capability", (0, 0)) >= (8, 0)
+    else:
+        fast = machine.computes_bfloat16()
+    return "bfloat16" if fast else "float32"
 
 
 def _not_finite(losses: Losses) -> str:
@@ -300,10 +332,15 @@ def device() -> str:
     Returns:
         The name of the first GPU that TensorFlow sees, otherwise "CPU".
     """
-    graphics = tf.config.list_physical_devices("GPU")
-    if not graphics:
-        return "CPU"
-    return str(tf.config.experimental.get_device_details(graphics[0]).get("device_name", "GPU"))
+    return str(_graphics().get("device_name", "CPU"))
+
+
+def _graphics() -> dict[str, Any]:
+    """Tells what TensorFlow knows of its first GPU; nothing where there is none."""
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return {}
+    return {"device_name": "GPU", **tf.config.experimental.get_device_details(devices[0])}
 
 
 def _as_list(style: Array | Sequence[Array]) -> Sequence[Array]:

@@ -56,6 +56,7 @@ def build(
         if padding == "reflect":
             x = ReflectionPadding2D(dtype=x.dtype)(x)
             settings["padding"] = "valid"
+        settings["kernel_initializer"] = "zeros"  # random values would only cost time
         layer = keras.layers.Conv2D.from_config(settings)
         x = layer(x)
         layer.set_weights([parameters[f"{layer.name}/{part}"] for part in ("kernel", "bias")])

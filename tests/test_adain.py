@@ -80,7 +80,8 @@ def test_keeps_odd_sizes_and_the_pixel_range(content, style, weights, decoder):
     assert painted.std() > 5.0
 
 
-def test_strength_goes_from_the_content_to_the_style(content, style, weights, decoder):
+def test_strength_goes_from_the_content_to_the_style(style, weights, decoder, random):
+    content = np.kron(random.uniform(0, 255, (3, 4, 3)), np.ones((8, 8, 1))).astype(np.float32)
     none, half, whole = (
         paint(content, [style], weights, decoder, strength=s) for s in (0.0, 0.5, 1.0)
     )

@@ -11,7 +11,7 @@ import pytest
 import nst_tf
 from nst_tf.config import Config, load_config, portable, require_files, to_yaml
 from nst_tf.errors import InputError
-from nst_tf.values import LAYERS
+from nst_tf.values import LAYERS, coarse_levels
 
 PACKAGE = Path(nst_tf.__file__).parent
 
@@ -182,7 +182,7 @@ def test_CFG_09_value_that_is_not_finite_is_refused_within_layers_and_scales():
         ("content_layers: {block4_conv2: -1}", "0 or from 1e-12 to 1e12"),
         ("style_blend_weights: [-1, 2]", "0 or from 1e-12 to 1e12"),
         ("pooling: avg", "'max' or 'average'"),
-        ("optimizer: adam", "'l-bfgs-b' or 'bfgs'"),
+        ("optimizer: sgd", "'lbfgs', 'l-bfgs-b', 'bfgs' or 'adam'"),
         ("weights_sha256: abc", "64 hex digits"),
     ],
 )
@@ -473,7 +473,7 @@ def test_CFG_32_path_is_taken_literally(tmp_path, name):
 def test_CFG_33_overrides_win_over_the_file_and_are_named(tmp_path):
     path = write(tmp_path, "image_size: 128\nseed: 3\n")
     config = load_config(path, {"image_size": 64})
-    assert (config.image_size, config.seed, config.num_iterations) == (64, 3, 300)
+    assert (config.image_size, config.seed, config.num_iterations) == (64, 3, 40)
     assert "image_size: 64\n" in to_yaml(config)
     assert "image_size cannot be 0 (--image_size):" in refusal(path, image_size=0)
 
@@ -566,5 +566,39 @@ def test_portable_settings_stay_true_when_everything_is_moved(tmp_path):
     assert settings["init"] == "../start.png"
     assert settings["weights"] == "../w.npz"
     assert settings["style_blend_weights"] == [2.0]
-    assert portable(Config())["init"] == "content"
+    assert portable(Config())["init"] == "adain"
     assert json.loads(json.dumps(settings)) == settings
+
+
+def test_a_preset_fills_in_what_nothing_else_sets(tmp_path):
+    assert Config().num_iterations == 40
+    assert Config(preset="draft").num_iterations == 12
+    assert Config(preset="draft").pyramid == "none"
+    assert Config(preset="fine").num_iterations == 200
+    assert Config(preset="fine").pyramid == "auto"
+    path = write(tmp_path, "preset: draft\nnum_iterations: 33\n")
+    assert load_config(path).num_iterations == 33
+    assert load_config(path).pyramid == "none"
+    assert load_config(path, {"num_iterations": 44}).num_iterations == 44
+    assert load_config(path, {"preset": "fine"}).pyramid == "auto"
+
+
+def test_the_resolved_configuration_does_not_depend_on_what_a_preset_means(tmp_path):
+    resolved = load_config(write(tmp_path, to_yaml(Config(preset="draft"))))
+    assert (resolved.preset, resolved.num_iterations, resolved.pyramid) == ("draft", 12, "none")
+
+
+@pytest.mark.parametrize("text", ["256", "256:", "128:80;256:40", "-1:5", "256:1.5", "auto,128:1"])
+def test_a_pyramid_that_cannot_be_read_is_refused(text):
+    with pytest.raises(InputError, match=r"none, auto, or SIZE:ITERATIONS.* as in 128:80,256:40"):
+        Config(pyramid=text)
+
+
+@pytest.mark.parametrize("text", ["256:40,128:80", "128:1,128:2", "0:5"])
+def test_a_pyramid_whose_sizes_do_not_grow_is_refused(text):
+    with pytest.raises(InputError, match="sizes grow from level to level"):
+        Config(pyramid=text)
+
+
+def test_coarse_levels_preset():
+    assert coarse_levels("128:80, 256:40") == ((128, 80), (256, 40))

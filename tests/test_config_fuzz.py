@@ -151,10 +151,9 @@ def test_scalar_agrees_with_python_on_every_number(text):
     value = scalar(text)
     assert value is None or isinstance(value, bool | int | float | str)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        assert (
-            value == float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-            or value != value
-        )
+        expected = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+        # Beyond 2**53 an integer is kept where a float would round it.
+        assert float(value) == expected or value != value
         assert not text.lstrip("+-").startswith("00") and "_" not in text
     elif isinstance(value, str):
         assert value == text

@@ -30,7 +30,7 @@ def test_CFG_33_flags_win_over_the_file_and_the_file_over_defaults(tmp_path, mon
     path.write_text("image_size: 128\nseed: 3\ncontent_image: c.jpg\nstyle_image: s.jpg\n")
     monkeypatch.chdir(tmp_path)
     got = flags.parse(["--config=configs/x.yaml", "--image_size=64", "--style_image=t.jpg"]).config
-    assert (got.image_size, got.seed, got.num_iterations) == (64, 3, 300)
+    assert (got.image_size, got.seed, got.num_iterations) == (64, 3, 40)
     assert got.content_image == tmp_path / "configs" / "c.jpg"
     assert got.style_image == (tmp_path / "t.jpg",)
     text = refusal("--config=configs/x.yaml", "--seed=-1")
@@ -53,6 +53,10 @@ VALUES = {
     "tv_weight": (".5", 0.5),
     "pooling": ("average", "average"),
     "init": ("010", str(Path.cwd() / "010")),
+    "preset": ("draft", "draft"),
+    "style_strength": ("0.5", 0.5),
+    "precision": ("float32", "float32"),
+    "pyramid": ("128:80,256:40", "128:80,256:40"),
     "optimizer": ("bfgs", "bfgs"),
     "num_iterations": ("0", 0),
     "bounds": ("false", False),

@@ -157,6 +157,11 @@ def test_RUN_42_a_terminal_without_unicode(without_tensorflow, tmp_path):
     assert "no such file" in refusal(poor, tmp_path, *given(content="gibt-es-nicht-ä.png"))
 
 
+def test_no_pyramid_fits(without_tensorflow, tmp_path):
+    line = refusal(without_tensorflow, tmp_path, *given(), "--pyramid=600:10")
+    assert "its level of 600 pixels is not smaller than 512" in line
+
+
 def test_dry_run_prints_the_resolved_configuration(without_tensorflow, tmp_path):
     done = run(*given(), "--style_weight=3e4", "--dry_run", env=without_tensorflow, cwd=tmp_path)
     assert done.returncode == 0

@@ -50,3 +50,47 @@ def test_bfgs_is_refused_where_it_would_not_fit():
     assert pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(0.9 * side), **config))
     with pytest.raises(MachineError, match=r"full inverse Hessian.*use --optimizer=lbfgs"):
         pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(1.1 * side), **config))
+
+
+def shapes_and_iterations(config, content=(427, 640), style=(448, 326)):
+    levels = pyramid.plan(content, [style], config)
+    return [(level.shape[1], level.num_iterations) for level in levels]
+
+
+def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
+    assert shapes_and_iterations(Config(num_iterations=10)) == [(128, 40), (256, 20), (512, 10)]
+    assert shapes_and_iterations(Config(image_size=1600, num_iterations=3)) == [
+        (100, 48), (200, 24), (400, 12), (800, 6), (1600, 3)
+    ]  # fmt: skip
+    assert shapes_and_iterations(Config(image_size=199, num_iterations=10)) == [(199, 10)]
+
+
+def test_the_automatic_plan_leaves_out_levels_too_small_for_the_network():
+    # 16:1 leaves 8 pixels of height at 128, below the 16 that block5_conv1 needs.
+    wide = shapes_and_iterations(Config(num_iterations=10), content=(50, 800))
+    assert wide == [(256, 20), (512, 10)]
+
+
+def test_no_iterations_need_no_coarse_levels():
+    assert shapes_and_iterations(Config(num_iterations=0)) == [(512, 0)]
+
+
+def test_styles_keep_their_relative_size_at_every_level():
+    config = Config(style_scale=0.5, num_iterations=10)
+    levels = pyramid.plan((427, 640), [(448, 326)], config)
+    assert [max(level.style_shapes[0]) for level in levels] == [64, 128, 256]
+
+
+def test_levels_can_be_written_out():
+    config = Config(pyramid="100:70, 300:20", num_iterations=5)
+    assert shapes_and_iterations(config) == [(100, 70), (300, 20), (512, 5)]
+
+
+def test_a_level_that_is_not_smaller_than_the_last_is_refused():
+    with pytest.raises(InputError, match="its level of 512 pixels is not smaller than 512"):
+        pyramid.plan((427, 640), [(448, 326)], Config(pyramid="256:20,512:10"))
+
+
+def test_a_written_level_too_small_for_the_network_is_refused():
+    with pytest.raises(InputError, match="it has 20x13 pixels"):
+        pyramid.plan((427, 640), [(448, 326)], Config(pyramid="20:9"))

@@ -71,7 +71,8 @@ def test_the_result_shown_was_made_by_the_configuration(path):
     config = load_config(path)
     settings = json.loads(images.settings_of(config.output_image))
     assert settings.pop("nst_tf")
-    assert settings == portable(config)
+    defaults = portable(Config(output_image=config.output_image))
+    assert defaults | settings == portable(config)
     assert max(Image.open(config.output_image).size) == config.image_size
 
 

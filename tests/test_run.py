@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nst_tf
 from nst_tf import images, parameters, pyramid, run, vgg19
 from nst_tf.config import Config, load_config
 from nst_tf.errors import InputError, MachineError, NumericalError
@@ -31,7 +33,7 @@ def recomputed(config, weights):
     """Evaluates the saved file from scratch."""
     read = [images.read(path, 10**8) for path in (config.content_image, *config.style_image)]
     shapes = [picture.shape[:2] for picture in read]
-    level = pyramid.plan(shapes[0], shapes[1:], config)
+    level = pyramid.plan(shapes[0], shapes[1:], config)[-1]
     content, *styles = map(images.resize, read, [level.shape, *level.style_shapes])
     network = vgg19.build(layers_of(config), config.pooling, weights)
     saved = images.read(config.output_image, 10**8)
@@ -61,6 +63,7 @@ def test_leaves_the_picture_and_its_run_folder_and_nothing_else(finished):
     assert sorted(path.name for path in output.parent.iterdir()) == ["picture.png", "picture.run"]
     assert sorted(path.name for path in output.with_suffix(".run").iterdir()) == [
         "config.yaml",
+        "first.png",
         "iteration-2.png",
         "iteration-4.png",
         "iteration-6.png",
@@ -73,8 +76,19 @@ def test_says_what_it_does_and_no_more(finished):
     output, done = finished
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert [line.split("  ")[0] for line in lines[:-1]] == ["iteration 3/6", "iteration 6/6"]
-    assert lines[-1].startswith(f"saved {output}: loss {record(output)['loss']:.5g}, 6 iterations")
+    assert lines[0].startswith(f"nst_tf {nst_tf.__version__}, ")
+    assert lines[0].endswith(" on CPU; iterations at 64x20: 6")
+    first = os.path.relpath(output.with_suffix(".run") / "first.png", "/")
+    assert lines[1] == f"first picture: {first}"
+    assert [line.split("  ")[0] for line in lines[2:-1]] == ["iteration 3/6", "iteration 6/6"]
+    shown = os.path.relpath(output, "/")  # where it ran
+    assert lines[-1].startswith(f"saved {shown}: loss {record(output)['loss']:.5g}, 6 iterations")
+
+
+def test_the_first_picture_is_the_one_it_starts_from(finished):
+    first = np.asarray(Image.open(finished[0].with_suffix(".run") / "first.png"))
+    content = images.resize(images.read(CONTENT, 10**8), (20, 64))
+    np.testing.assert_array_equal(first, images.to_uint8(content))
 
 
 def test_the_picture_has_the_size_asked_for_and_its_settings(finished):
@@ -172,7 +186,9 @@ def test_RUN_31_a_loss_that_is_not_finite_ends_with_the_best_picture(tmp_path):
     poison = {name: array.copy() for name, array in parameters.load("normalised", None)[0].items()}
     poison["block2_conv1/kernel"] *= np.float32(1e30)
     np.savez(tmp_path / "w.npz", **poison)
-    with pytest.raises(NumericalError, match="the loss is not finite: style/block2_conv1") as error:
+    with pytest.raises(
+        NumericalError, match=r"the loss is not finite: .*style/block2_conv1"
+    ) as error:
         run.run(small(tmp_path / "o.png", weights=str(tmp_path / "w.npz")))
     assert error.value.exit_code == 4
     assert Image.open(tmp_path / "o.png").size == (64, 20)

@@ -199,10 +199,48 @@ def test_works_up_the_pyramid_and_counts_over_all_levels(content, style, weights
     assert [progress.picture.shape[1] for progress in seen] == [32] * 3 + [48] * 2 + [64] * 4
     assert [progress.iteration for progress in seen] == list(range(1, 10))
     assert found.iterations == 9
+    # By hand: 32x19, 48x29 and 64x38 pixels, 3, 2 and 4 times.
+    work = 3 * 32 * 19 + 2 * 48 * 29 + 4 * 64 * 38
+    assert seen[0].done == pytest.approx(32 * 19 / work)
+    assert seen[3].done == pytest.approx((3 * 32 * 19 + 48 * 29) / work)
+    assert seen[-1].done == 1.0
     evaluations = [progress.evaluations for progress in seen]
     assert evaluations == sorted(set(evaluations))
     assert found.evaluations == evaluations[-1]
     assert found.picture.shape == (38, 64, 3)
+
+
+def test_the_feed_forward_picture_comes_first_and_at_full_size(content, style, weights):
+    seen = []
+    config = settings(image_size=64, pyramid="32:3", init="adain", num_iterations=1)
+    stylize(
+        content, style, config, weights=weights,
+        preview=lambda picture: seen.append(picture.copy()),
+        listener=lambda progress: seen.append(progress.picture.shape),
+    )  # fmt: skip
+    assert seen[1:] == [(19, 32, 3)] * 3 + [(38, 64, 3)]
+    instant = stylize(content, style, settings(image_size=64, init="adain", num_iterations=0),
+                      weights=weights)  # fmt: skip
+    np.testing.assert_array_equal(seen[0], instant.picture)
+
+
+def test_strokes_that_a_coarse_level_cannot_hold_come_from_the_feed_forward_network(
+    content, style, weights
+):
+    seen = {}
+    for init in ("adain", "content"):
+        config = settings(image_size=64, pyramid="32:3", init=init, num_iterations=1)
+        seen[init] = []
+        stylize(content, style, config, weights=weights, listener=seen[init].append)
+
+    def fine(picture):
+        return np.abs(picture - images.resize(images.resize(picture, (19, 32)), (38, 64))).mean()
+
+    assert fine(seen["adain"][3].picture) > 1.5 * fine(seen["content"][3].picture)
+    # What the coarse level found stays.
+    coarse = images.resize(seen["adain"][2].picture, (19, 32))
+    carried = images.resize(seen["adain"][3].picture, (19, 32))
+    assert np.abs(carried - coarse).mean() < 12.0
 
 
 def test_a_level_starts_from_the_picture_of_the_one_before(content, style, weights):

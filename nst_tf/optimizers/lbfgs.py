@@ -88,7 +88,7 @@ class _Memory:
     """
 
     def __init__(self, size: int) -> None:
-        self._rows = tf.Variable(tf.zeros((2 * MEMORY, size)))  # s above, y below
+        self._rows = tf.zeros((2 * MEMORY, size))  # s above, y below
         self._products = np.zeros((2 * MEMORY, 2 * MEMORY))
         self.pairs: list[int] = []  # their rows, the oldest first
 
@@ -97,14 +97,14 @@ class _Memory:
         if state is not None:
             self.pairs = state["pairs"].tolist()
             self._products[:] = state["products"]
-            self._rows.assign(state["rows"])
+            self._rows = tf.constant(state["rows"])
 
     def state(self) -> State:
         """Copies the memory into plain arrays."""
         return {
             "pairs": np.array(self.pairs, np.int64),
             "products": self._products.copy(),
-            "rows": self._rows.numpy(),
+            "rows": self._rows.numpy().copy(),
         }
 
     def clear(self) -> None:
@@ -117,8 +117,9 @@ class _Memory:
             return
         pair = self.pairs.pop(0) if len(self.pairs) == MEMORY else len(self.pairs)
         rows = [pair, MEMORY + pair]
-        self._rows.scatter_update(tf.IndexedSlices(tf.stack([s, y]), tf.constant(rows)))
-        products = tf.matmul(self._rows, tf.stack([s, y], axis=1)).numpy()
+        # In place: a variable would be copied whole each time it is read after such an update.
+        tf.raw_ops.InplaceUpdate(x=self._rows, i=rows, v=tf.stack([s, y]))
+        products = np.stack([tf.linalg.matvec(self._rows, v).numpy() for v in (s, y)], axis=1)
         self._products[:, rows] = products
         self._products[rows, :] = products.T
         self.pairs.append(pair)
@@ -155,4 +156,4 @@ def _flat(array: npt.NDArray[np.float32]) -> tf.Tensor:
 
 
 def _dot(a: tf.Tensor, b: tf.Tensor) -> float:
-    return float(tf.tensordot(a, b, 1))
+    return float(tf.reduce_sum(a * b))

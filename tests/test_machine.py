@@ -1,0 +1,70 @@
+"""What the machine offers."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nst_tf import machine
+from tests.command import environment
+
+
+def test_peak_memory_is_in_bytes_and_sees_an_allocation():
+    code = """
+import numpy as np
+from nst_tf import machine
+before = machine.peak_memory()
+np.ones(200_000_000 // 8)
+print(before, machine.peak_memory())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    before, after = map(int, done.stdout.split())
+    assert 1e7 < before < 1e9
+    assert after - before == pytest.approx(2e8, rel=0.2)
+
+
+def test_available_memory_shrinks_when_memory_is_used():
+    before = machine.available_memory()
+    held = np.ones(500_000_000 // 8)
+    assert before - machine.available_memory() > 2e8
+    assert held.size
+    assert before < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_versions_are_those_installed():
+    found = machine.versions()
+    assert found["python"] == sys.version.split()[0]
+    assert found["scipy"] == importlib.metadata.version("scipy")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("flags : fpu avx512f avx512_bf16 sse", True), ("flags : amx_bf16", True),
+     ("flags : fpu avx2 avx512f", False), ("", False)],
+)  # fmt: skip
+def test_bfloat16_is_a_matter_of_the_processors_flags(monkeypatch, flags, expected):
+    monkeypatch.setattr(Path, "read_text", lambda self: flags)
+    assert machine.computes_bfloat16() == expected
+
+
+def test_a_system_without_cpuinfo_computes_in_float32(monkeypatch):
+    def missing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", missing)
+    assert machine.computes_bfloat16() is False
+
+
+def test_quiet_silences_libraries_and_only_while_it_lasts(capfd):
+    with machine.quiet():
+        os.write(2, b"a library speaks\n")
+        warnings.warn("python speaks", stacklevel=1)
+    os.write(2, b"we speak\n")
+    assert capfd.readouterr().err == "we speak\n"
