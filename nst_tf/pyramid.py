@@ -82,9 +82,12 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
 def _automatic(config: Config) -> list[tuple[int, int]]:
     """Halves the size and doubles the iterations: each level takes half the time of the next.
 
-    The large shapes of a style come from the coarse levels, which cost next to nothing.
+    The large shapes of a style come from the coarse levels, which cost next to nothing. A start
+    that is a picture, the content's or a file's, would lose its fine detail there, and has none.
     """
     levels: list[tuple[int, int]] = []
+    if config.init not in ("adain", "noise"):
+        return levels
     size, iterations = config.image_size // 2, 2 * config.num_iterations
     while size >= _COARSEST and iterations:
         levels.insert(0, (size, iterations))

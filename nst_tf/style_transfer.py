@@ -101,7 +101,7 @@ def stylize(
         content: RGB, [H, W, 3] in [0, 255], of any numeric type.
         style: One picture, or a list of them to blend; each of its own size.
         config: All settings; paths in it other than `weights` and `init` are not looked at.
-        start: The picture to start from, RGB, [H, W, 3] in [0, 255]; overrides `config.init`.
+        start: The picture to start from, RGB, [H, W, 3] in [0, 255], in place of `config.init`.
         weights: Parameters of VGG19 by name; when left out, those that `config.weights` names.
         preview: Called once, before the first evaluation, with the picture that the run starts from
             at full size.
@@ -125,6 +125,8 @@ def stylize(
     """
     began = time.monotonic()
     config = Config() if config is None else config
+    if start is not None:
+        config = config.model_copy(update={"init": "content"})  # as any start that is a picture
     content = _checked(content, "content")
     styles = [_checked(picture, "style") for picture in _as_list(style)]
     _check_blend(config, len(styles))
@@ -133,7 +135,6 @@ def stylize(
         weights = parameters.load(config.weights, config.weights_sha256).arrays
 
     ascent = _Ascent(content, styles, config, weights, levels, began, listener)
-    ascent.paints = start is None and config.init == "adain"
     if preview is not None:
         first = ascent.starting_picture(levels[-1]) if start is None else _checked(start, "start")
         preview(images.resize(first, levels[-1].shape))
@@ -177,7 +178,6 @@ class _Ascent:
     ) -> None:
         self.config = config
         self.weights = weights
-        self.paints = False
         self._precision = self.precision = precision(config)
         self.iterations = 0
         self.evaluations = 0
@@ -228,7 +228,7 @@ class _Ascent:
         if picture.shape[:2] == level.shape:
             return picture
         enlarged = images.resize(picture, level.shape)
-        if not self.paints:
+        if self.config.init != "adain":
             return enlarged
         painted = self.starting_picture(level)
         coarse = images.resize(images.resize(painted, picture.shape[:2]), level.shape)

@@ -71,6 +71,12 @@ def test_the_automatic_plan_leaves_out_levels_too_small_for_the_network():
     assert wide == [(256, 20), (512, 10)]
 
 
+@pytest.mark.parametrize("init", ["content", "style", "some.png"])
+def test_the_automatic_plan_spares_the_detail_of_a_start_that_is_a_picture(init):
+    assert shapes_and_iterations(Config(init=init, num_iterations=10)) == [(512, 10)]
+    assert len(shapes_and_iterations(Config(init="noise", num_iterations=10))) == 3
+
+
 def test_no_iterations_need_no_coarse_levels():
     assert shapes_and_iterations(Config(num_iterations=0)) == [(512, 0)]
 

@@ -16,7 +16,6 @@ def saved_loss(tmp_path, **settings):
         output_image=tmp_path / "o.png",
         image_size=256,
         init="content",
-        pyramid="none",
         num_iterations=150,
         style_weight=1e5,
         tv_weight=0.0,

@@ -136,9 +136,10 @@ def test_starts_from_seeded_noise(content, style, weights):
 
 def test_starts_from_a_given_picture(content, style, weights, random):
     start = random.uniform(0, 255, (24, 40, 3)).astype(np.float32)
-    config = settings(num_iterations=0)
-    found = stylize(content, style, config, start=start, weights=weights)
-    np.testing.assert_array_equal(found.picture, start)
+    for init in ("content", "adain", "noise"):
+        config = settings(num_iterations=0, init=init)
+        found = stylize(content, style, config, start=start, weights=weights)
+        np.testing.assert_array_equal(found.picture, start)
 
 
 def test_a_list_of_one_style_is_that_style(content, style, weights):
