@@ -41,7 +41,7 @@ _KEYWORDS = {"init": ("adain", "content", "noise", "style"), "weights": ("normal
 
 # What a preset sets where nothing else does; what it leaves out has the default of the schema.
 PRESETS: Mapping[str, Mapping[str, object]] = {
-    "draft": {"pyramid": "none", "num_iterations": 12},
+    "draft": {"pyramid": "none", "num_iterations": 10},
     "default": {},
     "fine": {"num_iterations": 200},
 }
@@ -101,6 +101,9 @@ class Config(BaseModel):
     )
     pooling: Literal["max", "average"] = Field(
         "max", description="how the network halves its maps, max or average"
+    )
+    padding: Literal["zero", "reflect"] = Field(
+        "zero", description="what the network sees beyond the borders, zero or reflect"
     )
     preset: Literal["draft", "default", "fine"] = Field(
         "default", description="how much time to take: draft, default or fine"

@@ -101,14 +101,14 @@ def _shortest_side(level: Level) -> int:
 
 def _check_sizes(level: Level, config: Config) -> None:
     """Refuses pictures that the network would reduce to nothing, or that are too large."""
-    deepest, smallest = _smallest_side(config)
+    needing, smallest = _smallest_side(config)
     styles = [f"style picture {number}" for number in range(1, len(level.style_shapes) + 1)]
     shapes = (level.shape, *level.style_shapes)
     for name, (height, width) in zip(["the content picture", *styles], shapes, strict=True):
         if min(height, width) < smallest:
             raise InputError(
                 f"{name} is too small",
-                f"at this size it has {width}x{height} pixels, and {deepest} needs a shorter "
+                f"at this size it has {width}x{height} pixels, and {needing} needs a shorter "
                 f"side of at least {smallest}",
                 "raise --image_size, or crop the picture to a less extreme shape",
             )
@@ -121,10 +121,14 @@ def _check_sizes(level: Level, config: Config) -> None:
 
 
 def _smallest_side(config: Config) -> tuple[str, int]:
-    """Returns the deepest layer in use and the side that is left one pixel by its poolings."""
+    """Returns what needs the largest maps, and the side in pixels that leaves it enough."""
     deepest = max([*config.content_layers, *config.style_layers])
-    block = int(deepest.removeprefix("block")[0])
-    return deepest, 2 ** (block - 1)
+    poolings = int(deepest.removeprefix("block")[0]) - 1
+    # A map of one pixel has nothing that could be mirrored at its border.
+    needs = {deepest: (2 if config.padding == "reflect" else 1) * 2**poolings}
+    if config.init == "adain":
+        needs["init adain"] = 16
+    return max(needs.items(), key=lambda need: need[1])
 
 
 def _check_memory_of_bfgs(variables: int) -> None:

@@ -288,8 +288,14 @@ class _Ascent:
         return found
 
     def _build_network(self, precision: str) -> Any:
-        layers = layers_of(self.config)
-        return vgg19.build(layers, self.config.pooling, self.weights, precision=precision)
+        config = self.config
+        return vgg19.build(
+            layers_of(config),
+            config.pooling,
+            self.weights,
+            precision=precision,
+            padding=config.padding,
+        )
 
     def _build_painter(self) -> adain.Painter:
         packaged = self.config.weights == "normalised"  # what the decoder was trained with

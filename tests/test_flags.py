@@ -53,6 +53,7 @@ VALUES = {
     "tv_weight": (".5", 0.5),
     "pooling": ("average", "average"),
     "init": ("010", str(Path.cwd() / "010")),
+    "padding": ("reflect", "reflect"),
     "preset": ("draft", "draft"),
     "style_strength": ("0.5", 0.5),
     "precision": ("float32", "float32"),

@@ -20,8 +20,9 @@ def test_pictures_keep_their_aspect_and_the_style_its_relative_size():
      ("block5_conv1", 16)],
 )  # fmt: skip
 def test_IMG_15_the_smallest_side_follows_the_deepest_layer(layer, smallest):
-    def config(size):
-        return Config(image_size=3 * size, content_layers=["block1_conv1"], style_layers=[layer])
+    def config(size, **changes):
+        layers = {"content_layers": ["block1_conv1"], "style_layers": [layer]}
+        return Config(image_size=3 * size, **layers | {"init": "content"} | changes)
 
     assert pyramid.plan((10, 30), [(10, 30)], config(smallest))[-1].shape[0] == smallest
     if smallest > 1:
@@ -29,6 +30,11 @@ def test_IMG_15_the_smallest_side_follows_the_deepest_layer(layer, smallest):
             InputError, match=f"{layer} needs a shorter side of at least {smallest}"
         ):
             pyramid.plan((10, 30), [(10, 30)], config(smallest - 1))
+    # Reflection needs two pixels where zeros need one, the feed-forward start two of eight.
+    for changes, needed in (({"padding": "reflect"}, 2 * smallest), ({"init": "adain"}, 16)):
+        assert pyramid.plan((10, 30), [(10, 30)], config(needed, **changes))
+        with pytest.raises(InputError, match=f"needs a shorter side of at least {needed}"):
+            pyramid.plan((10, 30), [(10, 30)], config(needed - 1, **changes))
 
 
 def test_says_which_style_is_too_small():

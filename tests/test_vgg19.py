@@ -70,6 +70,29 @@ def test_equals_its_naive_twin_with_either_pooling(weights, waves, pooling, redu
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+def test_reflection_at_the_borders_equals_its_naive_twin(weights, waves):
+    x = waves[..., ::-1] - np.array([103.939, 116.779, 123.68])
+    for layer in ("block1_conv1", "block1_conv2"):
+        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+        kernel, bias = weights[f"{layer}/kernel"], weights[f"{layer}/bias"]
+        x = naive_convolution(padded, kernel, bias)[1:-1, 1:-1]
+    network = vgg19.build(["block1_conv2"], "max", weights, padding="reflect")
+    found = network(waves[np.newaxis])["block1_conv2"].numpy()[0]
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-3)
+
+
+def test_bfloat16_activations_are_those_of_float32_to_its_precision(full, weights, waves):
+    layers = ["block1_conv1", "block3_conv1", "block5_conv1"]
+    low = vgg19.build(layers, "max", weights, precision="bfloat16")(waves[np.newaxis])
+    assert low["block1_conv1"].dtype == tf.float32  # pixels need more than eight bits
+    assert low["block5_conv1"].dtype == tf.bfloat16
+    high = full(waves[np.newaxis])
+    for layer in layers:
+        exact = high[layer].numpy()
+        error = np.abs(tf.cast(low[layer], tf.float32).numpy() - exact).mean()
+        assert error < 0.02 * exact.mean()
+
+
 def test_is_cut_at_the_deepest_layer_asked_for(weights):
     network = vgg19.build(["block3_conv1", "block1_conv2"], "max", weights)
     convolutions = [layer.name for layer in network.layers if layer.weights]
