@@ -56,8 +56,10 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
         styles = tuple(images.resized_shape(style, side) for style in style_shapes)
         return Level(shape, styles, num_iterations)
 
+    # Enlarging does not make a picture of what is too small to be one.
+    _check_sizes(Level(content_shape, tuple(style_shapes), 0), config, "it has")
     last = level(config.image_size, config.num_iterations)
-    _check_sizes(last, config)
+    _check_sizes(last, config, "at this size it has")
     if config.optimizer == "bfgs":
         _check_memory_of_bfgs(3 * last.shape[0] * last.shape[1])
     if config.pyramid == "none":
@@ -75,7 +77,7 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
         )
     levels = [level(*found) for found in written]
     for found in levels:
-        _check_sizes(found, config)
+        _check_sizes(found, config, "at this size it has")
     return (*levels, last)
 
 
@@ -99,7 +101,7 @@ def _shortest_side(level: Level) -> int:
     return min(min(shape) for shape in (level.shape, *level.style_shapes))
 
 
-def _check_sizes(level: Level, config: Config) -> None:
+def _check_sizes(level: Level, config: Config, it_has: str) -> None:
     """Refuses pictures that the network would reduce to nothing, or that are too large."""
     needing, smallest = _smallest_side(config)
     styles = [f"style picture {number}" for number in range(1, len(level.style_shapes) + 1)]
@@ -108,9 +110,9 @@ def _check_sizes(level: Level, config: Config) -> None:
         if min(height, width) < smallest:
             raise InputError(
                 f"{name} is too small",
-                f"at this size it has {width}x{height} pixels, and {needing} needs a shorter "
+                f"{it_has} {width}x{height} pixels, and {needing} needs a shorter "
                 f"side of at least {smallest}",
-                "raise --image_size, or crop the picture to a less extreme shape",
+                "use a larger picture or --image_size, or crop it to a less extreme shape",
             )
         if height * width > config.max_pixels:
             raise InputError(

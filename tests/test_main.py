@@ -76,7 +76,7 @@ def test_IMG_07_truncated_picture(without_tensorflow, tmp_path):
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (10, 10), (15, 15)])
 def test_IMG_15_picture_too_small_for_the_network(without_tensorflow, tmp_path, size):
     Image.new("RGB", size, "teal").save(tmp_path / "small.png")
-    line = refusal(without_tensorflow, tmp_path, *given("small.png"), f"--image_size={size[0]}")
+    line = refusal(without_tensorflow, tmp_path, *given("small.png"))
     assert f"it has {size[0]}x{size[1]} pixels" in line
     assert "block5_conv1 needs a shorter side of at least 16" in line
 

@@ -24,38 +24,38 @@ def test_IMG_15_the_smallest_side_follows_the_deepest_layer(layer, smallest):
         layers = {"content_layers": ["block1_conv1"], "style_layers": [layer]}
         return Config(image_size=3 * size, **layers | {"init": "content"} | changes)
 
-    assert pyramid.plan((10, 30), [(10, 30)], config(smallest))[-1].shape[0] == smallest
+    assert pyramid.plan((100, 300), [(100, 300)], config(smallest))[-1].shape[0] == smallest
     if smallest > 1:
         with pytest.raises(
             InputError, match=f"{layer} needs a shorter side of at least {smallest}"
         ):
-            pyramid.plan((10, 30), [(10, 30)], config(smallest - 1))
+            pyramid.plan((100, 300), [(100, 300)], config(smallest - 1))
     # Reflection needs two pixels where zeros need one, the feed-forward start two of eight.
     for changes, needed in (({"padding": "reflect"}, 2 * smallest), ({"init": "adain"}, 16)):
-        assert pyramid.plan((10, 30), [(10, 30)], config(needed, **changes))
+        assert pyramid.plan((100, 300), [(100, 300)], config(needed, **changes))
         with pytest.raises(InputError, match=f"needs a shorter side of at least {needed}"):
-            pyramid.plan((10, 30), [(10, 30)], config(needed - 1, **changes))
+            pyramid.plan((100, 300), [(100, 300)], config(needed - 1, **changes))
 
 
 def test_says_which_style_is_too_small():
     with pytest.raises(InputError, match=r"style picture 2 is too small: .* 512x10 pixels"):
-        pyramid.plan((400, 500), [(100, 100), (10, 500)], Config())
+        pyramid.plan((400, 500), [(100, 100), (100, 5000)], Config())
 
 
 def test_a_result_of_too_many_pixels_is_refused():
     config = Config(image_size=2000, max_pixels=2_999_999)
-    assert pyramid.plan((3, 6), [(3, 6)], config)[-1].shape == (1000, 2000)
+    assert pyramid.plan((300, 600), [(300, 600)], config)[-1].shape == (1000, 2000)
     with pytest.raises(InputError, match="2000x1500 pixels are more than max_pixels, 2999999"):
-        pyramid.plan((3, 4), [(3, 6)], config)
+        pyramid.plan((300, 400), [(300, 600)], config)
 
 
 def test_bfgs_is_refused_where_it_would_not_fit():
     # Six matrices of n x n float64, as traced in scipy 1.17.1 at n = 500, 1000 and 2000.
     side = int(((machine.available_memory() / 48) ** 0.5 / 3) ** 0.5)
     config = {"optimizer": "bfgs", "style_scale": 64 / side}
-    assert pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(0.9 * side), **config))
+    assert pyramid.plan((90, 90), [(90, 90)], Config(image_size=int(0.9 * side), **config))
     with pytest.raises(MachineError, match=r"full inverse Hessian.*use --optimizer=lbfgs"):
-        pyramid.plan((9, 9), [(9, 9)], Config(image_size=int(1.1 * side), **config))
+        pyramid.plan((90, 90), [(90, 90)], Config(image_size=int(1.1 * side), **config))
 
 
 def shapes_and_iterations(config, content=(427, 640), style=(448, 326)):
@@ -106,3 +106,9 @@ def test_a_level_that_is_not_smaller_than_the_last_is_refused():
 def test_a_written_level_too_small_for_the_network_is_refused():
     with pytest.raises(InputError, match="it has 20x13 pixels"):
         pyramid.plan((427, 640), [(448, 326)], Config(pyramid="20:9"))
+
+
+def test_IMG_15_enlarging_does_not_help_a_picture_that_is_too_small():
+    for pictures in (((10, 10), (50, 50)), ((50, 50), (10, 10))):
+        with pytest.raises(InputError, match=r"it has 10x10 pixels, and block5_conv1 needs .* 16"):
+            pyramid.plan(pictures[0], [pictures[1]], Config(image_size=512))
