@@ -29,7 +29,7 @@ _WARM_UP = 2  # the first evaluations trace the graph and fill the allocators
 class Variant(NamedTuple):
     """A way to evaluate."""
 
-    library: str
+    framework: str
     precision: str
     channels_last: bool
 
@@ -57,7 +57,7 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
     """
     paths = next(iter(PAIRS.values()))
     content, style = (_at_size(path, image_size) for path in paths)
-    evaluate = (_nst_tf if variant.library == "nst_tf" else _torch)(variant, content, style)
+    evaluate = (_nst_tf if variant.framework == "nst_tf" else _torch)(variant, content, style)
     for _ in range(_WARM_UP):
         evaluate()
     seconds = []
