@@ -1,6 +1,7 @@
 """Keras' VGG19 as a map from a picture to the named activations of its convolutions."""
 
 from collections.abc import Collection, Mapping
+from functools import cache
 
 import keras
 import numpy as np
@@ -41,13 +42,10 @@ def build(
         A model from RGB pictures in [0, 255], [1, H, W, 3], to a dictionary from layer name to
         activations, [1, h, w, N], in the precision asked for.
     """
-    architecture = keras.applications.VGG19(
-        include_top=False, weights=None, input_shape=(None, None, 3)
-    )
     picture = keras.Input((None, None, 3))
     x = keras.applications.vgg19.preprocess_input(picture)
     outputs: dict[str, keras.KerasTensor] = {}
-    for template in architecture.layers[1:]:
+    for template in _architecture():
         settings = template.get_config()
         settings["dtype"] = "float32" if template.name == "block1_conv1" else precision
         if not template.weights:
@@ -67,3 +65,12 @@ def build(
     model = keras.Model(picture, outputs, name="vgg19")
     model.trainable = False
     return model
+
+
+@cache
+def _architecture() -> list[keras.layers.Layer]:
+    """Returns Keras' own layers after the input, untrained, as templates."""
+    untrained = keras.applications.VGG19(
+        include_top=False, weights=None, input_shape=(None, None, 3)
+    )
+    return list(untrained.layers[1:])

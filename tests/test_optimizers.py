@@ -281,45 +281,65 @@ def test_a_state_is_a_copy_that_later_steps_do_not_change():
         "lbfgs", rosenbrock, [[-1.0, 2.0, 0.5]], num_iterations=12,
         callback=lambda step: states.append(step.state()),
     )  # fmt: skip
-    assert len({state["rows"].tobytes() for state in states}) == 12
+    assert len({state["s"].tobytes() for state in states}) == 12
     assert [int(state["iterations"]) for state in states] == list(range(1, 13))
 
 
-def naive_two_loop(pairs, g):
-    """Nocedal (1980) as written, one vector at a time in float64."""
+def naive_two_loop(pairs, diagonal, g):
+    """Nocedal (1980) as written, one vector at a time in float64; H g, with its minus left out."""
     q, alphas = g.astype(np.float64), []
     for s, y in reversed(pairs):
         alphas.append(s @ q / (s @ y))
         q = q - alphas[-1] * y
     s, y = pairs[-1]
-    q = q * (s @ y) / (y @ y)
+    q = diagonal * q * (s @ y) / (y @ (diagonal * y))
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         q = q + s * (alpha - y @ q / (s @ y))
-    return -q
+    return q
+
+
+def naive_diagonal(gradients):
+    """The inverse root of each variable's mean squared gradient, recent ones counting more."""
+    ages = np.arange(len(gradients))[::-1, np.newaxis]
+    squares = (0.2 * 0.8**ages * np.square(gradients)).sum(axis=0)
+    return 1 / np.sqrt(squares + 0.1 * squares.mean())
 
 
 @pytest.mark.parametrize("count", [1, 3, lbfgs.MEMORY, lbfgs.MEMORY + 7])
 def test_the_direction_is_that_of_the_naive_two_loop_recursion(count, random):
     root = random.normal(size=(30, 30))
     hessian = root @ root.T / 30 + np.eye(30)
-    memory, pairs = lbfgs._Memory(30), []
+    inverse, pairs = lbfgs._InverseHessian(30), []
+    gradients = random.normal(size=(5, 30)) * random.uniform(0.1, 10, 30)
+    for g in gradients:
+        inverse.observe(tf.constant(g, tf.float32))
     for _ in range(count):
         s = random.normal(size=30)
         pairs.append((s, hessian @ s))
-        memory.add(tf.constant(s, tf.float32), tf.constant(hessian @ s, tf.float32))
+        inverse.add(tf.constant(s, tf.float32), tf.constant(hessian @ s, tf.float32))
     g = random.normal(size=30)
-    expected = naive_two_loop(pairs[-lbfgs.MEMORY :], g)
-    found = memory.direction(tf.constant(g, tf.float32)).numpy()
+    expected = naive_two_loop(pairs[-lbfgs.MEMORY :], naive_diagonal(gradients), g)
+    found = inverse.times(tf.constant(g, tf.float32)).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("unit", [1e-25, 1.0, 1e25])
+def test_the_first_step_is_two_levels_at_most_in_any_unit(unit, random):
+    inverse = lbfgs._InverseHessian(30)
+    g = random.normal(size=30)
+    inverse.observe(tf.constant(unit * g, tf.float32))
+    step = inverse.times(tf.constant(unit * g, tf.float32)).numpy()
+    scaled = naive_diagonal(g[np.newaxis]) * g
+    np.testing.assert_allclose(step, 2 * scaled / np.abs(scaled).max(), rtol=1e-4)
+
+
 def test_a_pair_of_negative_curvature_is_not_kept(random):
-    memory = lbfgs._Memory(5)
+    inverse = lbfgs._InverseHessian(5)
     s = tf.constant(random.normal(size=5), tf.float32)
-    memory.add(s, -s)
-    assert memory.pairs == []
-    memory.add(s, s)
-    assert memory.pairs == [0]
+    inverse.add(s, -s)
+    assert inverse.pairs == []
+    inverse.add(s, s)
+    assert inverse.pairs == [0]
 
 
 def test_adam_takes_the_first_step_of_the_paper():
