@@ -138,8 +138,20 @@ class Config(BaseModel):
     seed: Whole = Field(
         0, ge=0, lt=2**32, description="the seed of all random numbers, 0 to 4294967295"
     )
+    deterministic: bool = Field(
+        False, description="whether TensorFlow may only use what gives the same bits, true or false"
+    )
+    threads: Whole = Field(
+        0, ge=0, le=1024, description="the threads that compute, 0 for all cores, to 1024"
+    )
+    checkpoint_seconds: Number = Field(
+        60.0, ge=0, le=86400, description="the seconds between checkpoints, 0 for none, to 86400"
+    )
     print_iter: Whole = Field(50, ge=0, description="the iterations between reports, 0 for none")
     save_iter: Whole = Field(0, ge=0, description="the iterations between snapshots, 0 for none")
+    max_snapshots: Whole = Field(
+        0, ge=0, description="how many of the last snapshots are kept, 0 for all"
+    )
     config_version: Whole = Field(1, ge=1, description="the version of these settings, 1")
 
     @property

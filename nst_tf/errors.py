@@ -73,16 +73,16 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 class StoppedError(NstError):
-    """A signal asked for the end; the best picture was saved.
+    """A signal asked for the end.
 
     Args:
         signal_number: The signal, which sets the exit code as shells expect it, 128 + its number.
-        saved: Where the picture is.
+        kept: What there is of the run now.
+        remedy: How to go on.
+        where: The file concerned; left out when empty.
     """
 
-    def __init__(self, signal_number: int, saved: object) -> None:
+    def __init__(self, signal_number: int, kept: str, remedy: str, *, where: object = "") -> None:
         self.exit_code = 128 + signal_number
         name = signal.Signals(signal_number).name
-        super().__init__(
-            f"stopped by {name}", "the best picture was saved", "start again", where=saved
-        )
+        super().__init__(f"stopped by {name}", kept, remedy, where=where)

@@ -13,6 +13,7 @@ from nst_tf.yaml_file import scalar
 
 _SWITCHES = {
     "overwrite": "replace a file at output_image that nst_tf did not write",
+    "resume": "go on with the run that was interrupted",
     "dry_run": "print all settings as YAML and stop",
     "debug": "show the traceback of an error",
     "help": "print this and stop",
@@ -35,12 +36,14 @@ class Command(NamedTuple):
     Attributes:
         config: The settings of the run.
         overwrite: Whether any file at `output_image` may be replaced.
+        resume: Whether to go on with a run that was interrupted.
         dry_run: Whether to print the settings and stop.
         answer: What to print in place of a run: the help, the version, or nothing.
     """
 
     config: Config
     overwrite: bool = False
+    resume: bool = False
     dry_run: bool = False
     answer: str = ""
 
@@ -99,7 +102,12 @@ def parse(argv: Sequence[str]) -> Command:
         sources = {name: Source(f"--{name}") for name in given}
         config = Config.model_validate(given, context=sources)
     require_files(config)
-    return Command(config, defined["overwrite"].value, defined["dry_run"].value)
+    return Command(
+        config,
+        overwrite=defined["overwrite"].value,
+        resume=defined["resume"].value,
+        dry_run=defined["dry_run"].value,
+    )
 
 
 def help_text() -> str:

@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import sys
 import threading
@@ -13,13 +14,50 @@ from pathlib import Path
 
 import psutil
 
+from nst_tf.errors import MachineError
+
 _descriptor_2 = threading.Lock()
-_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pillow")
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_FLOORS = {
+    "tensorflow": "2.21",
+    "keras": "3.15",
+    "numpy": "2.1",
+    "scipy": "1.17",
+    "pillow": "13.0",
+}
+"""The oldest versions that will do, as in setup.cfg."""
 
 
 def available_memory() -> int:
-    """Returns how many bytes of memory can be used without swapping."""
-    return int(psutil.virtual_memory().available)
+    """Returns how many bytes more this process can use, without swapping.
+
+    That is the least of what the machine has free, what the control group allows, and what the
+    limit on the process's address space leaves.
+    """
+    return min(
+        [
+            int(psutil.virtual_memory().available),
+            *_left_in_control_group(),
+            *_left_of_address_space(),
+        ]
+    )
+
+
+def _left_in_control_group() -> list[int]:
+    """Returns what the group of processes may still take, where it is limited (Linux, v2 or v1)."""
+    for limit, usage in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            most = int((_CONTROL_GROUPS / limit).read_text())
+            return [most - int((_CONTROL_GROUPS / usage).read_text())]
+    return []
+
+
+def _left_of_address_space() -> list[int]:
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if limit == resource.RLIM_INFINITY else [limit - psutil.Process().memory_info().vms]
 
 
 def peak_memory() -> int:
@@ -37,8 +75,62 @@ def peak_memory() -> int:
 
 def versions() -> dict[str, str]:
     """Returns the versions of Python and of the packages that the numbers come from."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    packages = {name: importlib.metadata.version(name) for name in _FLOORS}
     return {"python": platform.python_version(), **packages}
+
+
+def check_versions() -> None:
+    """Refuses packages that are too old, which would go wrong in odd ways later.
+
+    Raises:
+        MachineError: A package is older than what this program was written for.
+    """
+    for name, floor in _FLOORS.items():
+        version = importlib.metadata.version(name)
+        if _numbers(version) < _numbers(floor):
+            raise MachineError(
+                f"{name} is too old",
+                f"it is {version}, and {floor} or newer is needed",
+                f'run: pip install --upgrade "{name}>={floor}"',
+            )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+def prepare_tensorflow(threads: int, deterministic: bool) -> None:
+    """Sets what TensorFlow computes with, for the whole process, before it does anything.
+
+    Args:
+        threads: How many threads; with 0, one for each core.
+        deterministic: Whether every operation must give the same bits each time, or be refused.
+    """
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default, said so that nothing changes it
+    if deterministic:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        os.environ.pop("TF_XLA_FLAGS", None)
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    if deterministic:
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.experimental.enable_op_determinism()
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def processor() -> dict[str, str]:
+    """Returns the processor's model and how many of its cores there are."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []  # not Linux
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
+    }
 
 
 def computes_bfloat16() -> bool:

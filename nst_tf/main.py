@@ -1,13 +1,13 @@
 """The command: flags to a configuration, a run, an exit code."""
 
+import contextlib
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from nst_tf import flags, run
-from nst_tf.config import to_yaml
+from nst_tf import worker
 from nst_tf.errors import NstError, printable
 
 
@@ -19,22 +19,26 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 done, 2 wrong input, 3 the machine refused, 4 numerical failure,
-        70 a defect, 130 or 143 stopped by a signal.
+        70 a defect, 129, 130 or 143 stopped by a signal.
     """
     _say_warnings_in_one_line()
     # TensorFlow's own chatter would bury ours.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     debug = "--debug" in argv
     try:
+        # Here, where an interrupt is answered: importing them takes a good part of a second.
+        from nst_tf import flags, run
+        from nst_tf.config import to_yaml
+
         command = flags.parse(argv)
         if command.answer:
             print(command.answer, end="")
         elif command.dry_run:
             print(to_yaml(command.config), end="")
         else:
-            run.run(command.config, overwrite=command.overwrite)
+            run.run(command.config, overwrite=command.overwrite, resume=command.resume)
     except KeyboardInterrupt:
-        return _fail("stopped by SIGINT: nothing was begun; start again", 130)
+        return _fail("stopped by SIGINT at once: all files are whole; see --resume", 130)
     except NstError as error:
         if debug:
             traceback.print_exc()
@@ -48,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"nst_tf: error: {printable(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"nst_tf: error: {printable(message)}", file=sys.stderr)
     return exit_code
 
 
@@ -62,4 +67,4 @@ def _say_warnings_in_one_line() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(worker.supervised(lambda: main(sys.argv[1:])))

@@ -5,7 +5,9 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -13,7 +15,9 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 import nst_tf
-from nst_tf import images, storage
+from nst_tf import checkpoint, images, storage
+from nst_tf.checkpoint import Checkpoint, Position
+from nst_tf.errors import MachineError
 from nst_tf.pyramid import Level
 from nst_tf.style_transfer import Listener, Picture, Progress
 
@@ -32,18 +36,34 @@ TRACE_COLUMNS = (
 )
 
 
-def opening(levels: Sequence[Level], where: str) -> str:
+def say(text: str) -> None:
+    """Prints a line, where anybody is there to read it: a closed pipe ends no run."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
+
+
+def attempt(action: Callable[[], None]) -> None:
+    """Does something that no run may end for; warns where it fails."""
+    try:
+        action()
+    except MachineError as error:
+        _log.warning("%s", error)
+
+
+def opening(levels: Sequence[Level], where: str, needs: str) -> str:
     """Says what a run is about to do.
 
     Args:
         levels: The plan, the last level at full size.
         where: The precision and the device.
+        needs: What it will take.
 
     Returns:
         One line.
     """
     steps = [f"{level.shape[1]}x{level.shape[0]}: {level.num_iterations}" for level in levels]
-    return f"nst_tf {nst_tf.__version__}, {where}; iterations at {', '.join(steps)}"
+    plan = f"iterations at {', '.join(steps)}"
+    return f"nst_tf {nst_tf.__version__}, {where}; {plan}; {needs}"
 
 
 def describe(progress: Progress) -> str:
@@ -61,16 +81,20 @@ class Trace:
 
     Args:
         path: The CSV file that `save` writes.
+        rows: What there is already, of a run that is resumed.
+
+    Attributes:
+        rows: A row for each iteration so far.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rows: Sequence[Sequence[float]] = ()) -> None:
         self._path = path
-        self._rows: list[tuple[float, ...]] = []
+        self.rows: list[Sequence[float]] = list(rows)
 
     def __call__(self, progress: Progress) -> None:
         """Adds a row."""
         losses = progress.losses
-        self._rows.append(
+        self.rows.append(
             (
                 progress.iteration,
                 progress.evaluations,
@@ -87,8 +111,12 @@ class Trace:
     def save(self) -> None:
         """Writes the table."""
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self._rows])
+        csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self.rows])
         storage.publish(self._path, text.getvalue().encode())
+
+
+_TIMES_LONGER = 50
+"""How much longer the run computes than it saves."""
 
 
 class Snapshots:
@@ -97,11 +125,20 @@ class Snapshots:
     Args:
         folder: Where to.
         every: How many iterations lie between two pictures; with 0 there are none.
+        most: How many of the last are kept; with 0 all are.
         num_iterations: The last iteration, for names that sort.
         settings: What goes into the pictures' metadata.
+
+    Attributes:
+        latest: The picture saved last, if any.
     """
 
-    def __init__(self, folder: Path, every: int, num_iterations: int, settings: str) -> None:
+    def __init__(
+        self, folder: Path, every: int, most: int, num_iterations: int, settings: str
+    ) -> None:
+        self.latest: Path | None = None
+        self._most = most
+        self._kept: deque[Path] = deque()
         self._folder = folder
         self._every = every
         self._digits = len(str(num_iterations))
@@ -110,17 +147,71 @@ class Snapshots:
     def first(self, picture: Picture) -> None:
         """Saves the picture that a run starts from, which is there long before the result."""
         path = self._folder / "first.png"
-        self._save(path, picture)
-        print(f"first picture: {os.path.relpath(path)}", flush=True)
+        attempt(lambda: self._save(path, picture))
+        if self.latest == path:
+            say(f"first picture: {os.path.relpath(path)}")
 
     def __call__(self, progress: Progress) -> None:
         """Saves a picture when one is due."""
         if self._every and progress.iteration % self._every == 0:
             name = f"iteration-{progress.iteration:0{self._digits}d}.png"
             self._save(self._folder / name, progress.picture)
+            self._kept.append(self._folder / name)
+            if self._most and len(self._kept) > self._most:
+                self._kept.popleft().unlink(missing_ok=True)
 
     def _save(self, path: Path, picture: Picture) -> None:
         storage.publish(path, images.encode(images.to_uint8(picture), ".png", self._settings))
+        self.latest = path
+
+
+class Checkpoints:
+    """Saves where a run stands, so often that little is lost and so seldom that little time is.
+
+    Saving takes at most a fiftieth of the time: after one that took long, the next waits longer.
+
+    Args:
+        folder: Where to.
+        every: Seconds between two checkpoints; with 0 there are none.
+        describe: Makes a checkpoint of a position.
+
+    Attributes:
+        seconds: The time spent on saving.
+    """
+
+    def __init__(
+        self, folder: Path, every: float, describe: Callable[[Position], Checkpoint]
+    ) -> None:
+        self.seconds = 0.0
+        self._folder = folder
+        self._every = every
+        self._describe = describe
+        self._saved = time.monotonic()
+        self._wait = every
+        self._position: Callable[[], Position] | None = None
+        self._shape: tuple[int, ...] | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Saves when it is time, and when a level begins."""
+        self._position = progress.position
+        shape, self._shape = self._shape, progress.picture.shape
+        begins = shape is not None and shape != self._shape
+        if begins or time.monotonic() - self._saved >= self._wait:
+            self.save()
+
+    def save(self) -> None:
+        """Saves where the run stands now, after its last iteration; warns where that fails."""
+        if not self._every or self._position is None:
+            return
+        before = time.monotonic()
+        try:
+            checkpoint.save(self._folder, self._describe(self._position()))
+        except MachineError as error:
+            _log.warning("no checkpoint, the one before is kept: %s", error)
+        self._saved = time.monotonic()
+        took = self._saved - before
+        self.seconds += took
+        self._wait = max(self._every, took * _TIMES_LONGER)
 
 
 class Lines:
@@ -139,10 +230,9 @@ class Lines:
         """Prints a line when one is due."""
         if self._every and progress.iteration % self._every == 0:
             left = progress.seconds * (1.0 / progress.done - 1.0)
-            print(
+            say(
                 f"iteration {progress.iteration}/{self._num_iterations}  {describe(progress)}  "
-                f"{progress.seconds:.0f} s, {left:.0f} s left",
-                flush=True,
+                f"{progress.seconds:.0f} s, {left:.0f} s left"
             )
 
 

@@ -1,84 +1,261 @@
 """Files in, picture out: the whole story of a run."""
 
 import contextlib
+import itertools
 import json
 import os
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import nst_tf
-from nst_tf import images, machine, parameters, pyramid, storage
-from nst_tf.config import Config, portable, to_yaml
+from nst_tf import checkpoint, images, machine, parameters, preflight, pyramid, signals, storage
+from nst_tf.checkpoint import Checkpoint, Identity, Picture, Position
+from nst_tf.config import Config, portable, require_files, to_yaml
 from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError
 
 if TYPE_CHECKING:
     from nst_tf.objective import Losses
-    from nst_tf.style_transfer import Picture, Result
+    from nst_tf.report import Checkpoints, Snapshots
+    from nst_tf.style_transfer import Result
 
 
 @dataclass(frozen=True)
 class _Inputs:
     """What a run works on, read once and found good."""
 
-    content: "Picture"
-    styles: "list[Picture]"
-    start: "Picture | None"
+    content: Picture
+    styles: list[Picture]
+    start: Picture | None
     weights: parameters.Parameters
     levels: tuple[pyramid.Level, ...]
 
+    def identity(self, config: Config) -> Identity:
+        """Tells what the run is made of."""
+        styles = {f"style_image {number}": style for number, style in enumerate(self.styles, 1)}
+        pictures = {"content_image": self.content, **styles, "the start": self.start}
+        return checkpoint.identity(config, pictures, self.weights.sha256)
 
-def run(config: Config, *, overwrite: bool = False) -> None:
+
+def run(config: Config, *, overwrite: bool = False, resume: bool = False) -> None:
     """Reads the pictures, stylises, saves the result and the record of the run.
 
     Args:
         config: All settings, with the content and style pictures given.
         overwrite: Whether a file at `output_image` may be replaced that nst_tf did not write.
+        resume: Whether to go on with a run of the same settings that was interrupted.
 
     Raises:
-        InputError: A picture, a size or the weights are wrong; nothing was written.
-        MachineError: A file cannot be written, or the memory does not suffice.
-        NumericalError: The loss is not finite; the best picture was saved.
+        InputError: A picture, a size or the weights are wrong, or there is nothing to resume;
+            nothing was written.
+        MachineError: A file cannot be written, another run writes there, or the memory does not
+            suffice.
+        NumericalError: The numbers gave out; the best picture was saved.
         StoppedError: A signal asked for the end; the best picture was saved.
     """
     began = time.monotonic()
-    output = config.output_image
-    _check_output_is_free(config, overwrite)
-    inputs = _read(config)
-    folder = output.with_suffix(".run")
-    storage.prepare_folder(folder)
-    storage.publish(folder / "config.yaml", to_yaml(config).encode())
+    with signals.collected() as received:
+        _check_output(config, overwrite)
+        machine.check_versions()
+        inputs = _read(config)
+        needs = preflight.needs(inputs.levels, config)
+        preflight.check_memory(needs, inputs.levels, config)
+        folder = config.output_image.with_suffix(".run")
+        identity = inputs.identity(config)
+        before = _interrupted(folder, identity, config) if resume else None
+        if resume and before is None:
+            return
+        with storage.exclusive(folder, config.output_image):
+            if before is None:
+                _mention_unfinished(folder, identity)
+            _Run(config, inputs, identity, overwrite, before, began, received, needs).go()
 
-    settings = json.dumps({"nst_tf": nst_tf.__version__, **portable(config)})
-    result, stop_signal = _stylize(inputs, config, folder, settings)
 
-    pixels = images.to_uint8(result.picture)
-    storage.publish(output, images.encode(pixels, output.suffix, settings))
-    saved = images.read(output, config.max_pixels)
-    losses = result.losses if np.array_equal(saved, pixels) else result.evaluate(saved)
-    record = _record(config, inputs, result, losses, time.monotonic() - began)
-    storage.publish(folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
-    if stop_signal is not None:
-        raise StoppedError(stop_signal, output)
-    if result.failure:
-        raise NumericalError(
-            "the loss is not finite",
-            f"{result.failure} at evaluation {result.evaluations}",
-            f"lower the weights; the best picture so far is in {output}",
+class _Run:
+    """A run whose folder is its own, from the first byte written to the last."""
+
+    def __init__(
+        self,
+        config: Config,
+        inputs: _Inputs,
+        identity: Identity,
+        overwrite: bool,
+        before: Checkpoint | None,
+        began: float,
+        received: list[int],
+        needs: preflight.Needs,
+    ) -> None:
+        self._config = config
+        self._inputs = inputs
+        self._identity = identity
+        self._before = before
+        self._began = began
+        self._received = received
+        self._needs = needs
+        self._output = config.output_image
+        self._replace = overwrite or self._output.exists()  # if it exists, it is our own
+        self._folder = self._output.with_suffix(".run")
+        self._settings = json.dumps({"nst_tf": nst_tf.__version__, **portable(config)})
+
+    def go(self) -> None:
+        """Stylises, saves and records."""
+        storage.publish(self._folder / "config.yaml", to_yaml(self._config).encode())
+        result, checkpoints, snapshots = self._stylize()
+        pixels = images.to_uint8(result.picture)
+        try:
+            saved = self._save(images.encode(pixels, self._output.suffix, self._settings))
+        except MachineError as error:
+            checkpoints.save()
+            last = f"; the last snapshot is {snapshots.latest}" if snapshots.latest else ""
+            raise MachineError(
+                "the result could not be saved",
+                f"{error}{last}",
+                "then go on with --resume, which begins at the last checkpoint",
+            ) from error
+        unfinished = bool(self._received) or bool(result.failure)
+        if unfinished:
+            checkpoints.save()
+        losses = self._losses(result, pixels, saved)
+        record = self._record(result, losses, checkpoints.seconds, finished=not unfinished)
+        storage.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
+        self._tell(result, losses, saved, record["seconds"])
+
+    def _stylize(self) -> "tuple[Result, Checkpoints, Snapshots]":
+        """Stylises under the eyes of the listeners."""
+        config, inputs, before = self._config, self._inputs, self._before
+        with (
+            machine.quiet()
+        ):  # what TensorFlow prints as it starts would bury what a run has to say
+            machine.prepare_tensorflow(config.threads, config.deterministic)
+            from nst_tf import report
+            from nst_tf.style_transfer import device, precision, stylize
+
+            where = f"{precision(config)} on {device()}"
+        report.say(report.opening(inputs.levels, where, preflight.describe(self._needs)))
+        if before is not None:
+            report.say(f"going on after {len(before.trace)} iterations")
+        if self._received:
+            raise StoppedError(self._received[0], "nothing was done yet", "start again")
+        number = itertools.count(self._next_number())
+        total = sum(level.num_iterations for level in inputs.levels)
+        trace = report.Trace(self._folder / "trace.csv", () if before is None else before.trace)
+        snapshots = report.Snapshots(
+            self._folder, config.save_iter, config.max_snapshots, total, self._settings
         )
-    print(
-        f"saved {os.path.relpath(output)}: loss {losses.total:.5g}, "
-        f"{result.iterations} iterations, {record['seconds']:.0f} s; {result.stop_reason}"
-    )
+        environment = checkpoint.environment(config)
+
+        def describe(position: Position) -> Checkpoint:
+            return Checkpoint(next(number), self._identity, environment, trace.rows, position)
+
+        checkpoints = report.Checkpoints(self._folder, config.checkpoint_seconds, describe)
+        with report.display(config.print_iter, total) as display:
+            result = stylize(
+                inputs.content,
+                inputs.styles,
+                config,
+                start=inputs.start,
+                weights=inputs.weights.arrays,
+                preview=snapshots.first,
+                listener=report.together([display, trace, snapshots, checkpoints]),
+                stop=lambda: bool(self._received),
+                resume=None if before is None else before.position,
+            )
+        report.attempt(trace.save)
+        return result, checkpoints, snapshots
+
+    def _next_number(self) -> int:
+        """Counts on from what is there, so that the newest checkpoint always has the most."""
+        if self._before is not None:
+            return self._before.number + 1
+        with contextlib.suppress(InputError):
+            last = checkpoint.newest(self._folder)
+            return 0 if last is None else last.number + 1
+        return 0
+
+    def _save(self, data: bytes) -> Path:
+        """Writes the picture; beside what meanwhile appeared under its name and is not ours."""
+        path, number = self._output, 0
+        while True:
+            try:
+                storage.publish(path, data, replace=self._replace)
+            except FileExistsError:
+                number += 1
+                path = self._output.with_stem(f"{self._output.stem}-{number}")
+            else:
+                return path
+
+    def _losses(self, result: "Result", pixels: np.ndarray, saved: Path) -> "Losses":
+        """Reads the picture back and tells its losses."""
+        try:
+            found = images.read(saved, self._config.max_pixels)
+        except InputError as error:
+            raise _unreadable(saved, str(error)) from error
+        if found.shape != pixels.shape:
+            raise _unreadable(saved, f"it has shape {found.shape}, not {pixels.shape}")
+        return result.losses if np.array_equal(found, pixels) else result.evaluate(found)
+
+    def _record(
+        self, result: "Result", losses: "Losses", seconds_checkpointing: float, *, finished: bool
+    ) -> dict[str, Any]:
+        """Gathers the figures of a run; the losses are those of the saved file."""
+        height, width = result.picture.shape[:2]
+        return {
+            "finished": finished,
+            "loss": losses.total,
+            "content_loss": losses.content,
+            "style_loss": losses.style,
+            "tv_loss": losses.tv,
+            "iterations": result.iterations,
+            "evaluations": result.evaluations,
+            "seconds": round(time.monotonic() - self._began, 3),
+            "seconds_stylizing": round(result.seconds, 3),
+            "seconds_evaluating": round(result.seconds_evaluating, 3),
+            "seconds_checkpointing": round(seconds_checkpointing, 3),
+            "peak_memory_bytes": machine.peak_memory(),
+            "peak_memory_bytes_expected": self._needs.bytes,
+            "stop_reason": str(result.stop_reason),
+            "precision": result.precision,
+            "device": result.device,
+            "weights_sha256": self._inputs.weights.sha256,
+            "versions": {"nst_tf": nst_tf.__version__, **machine.versions()},
+            "processor": machine.processor(),
+            "seed": self._config.seed,
+            "image_size": [width, height],
+            "identity": self._identity,
+        }
+
+    def _tell(self, result: "Result", losses: "Losses", saved: Path, seconds: float) -> None:
+        """Says how the run ended."""
+        from nst_tf import report
+
+        if saved != self._output:
+            report.say(f"{os.path.relpath(self._output)} appeared meanwhile and was left alone")
+        if self._received:
+            raise StoppedError(
+                self._received[0],
+                "the best picture was saved",
+                "go on with --resume",
+                where=saved,
+            )
+        if result.failure:
+            what, _, why = result.failure.partition(": ")
+            raise NumericalError(
+                what,
+                f"{why}, at evaluation {result.evaluations}",
+                f"check the weights; the best picture so far is in {saved}",
+            )
+        checkpoint.remove(self._folder)
+        report.say(
+            f"saved {os.path.relpath(saved)}: loss {losses.total:.5g}, "
+            f"{result.iterations} iterations, {seconds:.0f} s; {result.stop_reason}"
+        )
 
 
-def _check_output_is_free(config: Config, overwrite: bool) -> None:
+def _check_output(config: Config, overwrite: bool) -> None:
     """Refuses an output that cannot be written as named, or that would cost somebody a file."""
     output = config.output_image
     images.check_output(output)
@@ -102,87 +279,69 @@ def _check_output_is_free(config: Config, overwrite: bool) -> None:
 
 def _read(config: Config) -> _Inputs:
     """Reads all input, and finds all that is wrong with it before TensorFlow's slow import."""
-
-    def read(path: Path) -> "Picture":
-        return images.read(path, config.max_pixels)
-
-    if config.content_image is None:
-        raise InputError("no content picture", "content_image is not set", "give --content_image")
-    content = read(config.content_image)
-    styles = [read(path) for path in config.style_image]
-    start = None if config.init_file is None else read(config.init_file)
+    require_files(config)
+    content, *styles = (
+        images.read(path, config.max_pixels)
+        for path in (config.content_image, *config.style_image)
+        if path is not None
+    )
+    start = None if config.init_file is None else images.read(config.init_file, config.max_pixels)
     levels = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
     images.check_output(config.output_image, levels[-1].shape)
     weights = parameters.load(config.weights, config.weights_sha256)
     return _Inputs(content, styles, start, weights, levels)
 
 
-def _stylize(
-    inputs: _Inputs, config: Config, folder: Path, settings: str
-) -> "tuple[Result, int | None]":
-    """Stylises under the eyes of the listeners; returns the result and the signal that ended it."""
-    with machine.quiet():  # what TensorFlow prints as it starts would bury what a run has to say
-        from nst_tf import report
-        from nst_tf.style_transfer import device, precision, stylize
+def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint | None:
+    """Finds where an interrupted run stood; None, and a word, where it is finished already."""
+    found = checkpoint.newest(folder)
+    if found is None:
+        record = _record_of(folder)
+        if not record.get("finished"):
+            raise InputError(
+                "there is nothing to resume",
+                "the folder has no checkpoint",
+                "start without --resume",
+                where=folder,
+            )
+        _check_same(record.get("identity", {}), identity, folder)
+        print("nothing to do: the run is finished")
+        return None
+    _check_same(found.identity, identity, folder)
+    if changed := checkpoint.differences(found.environment, checkpoint.environment(config)):
+        checkpoint.warn(f"the continuation will not be bit-identical: {changed} changed")
+    return found
 
-        print(report.opening(inputs.levels, f"{precision(config)} on {device()}"), flush=True)
-    total = sum(level.num_iterations for level in inputs.levels)
-    trace = report.Trace(folder / "trace.csv")
-    snapshots = report.Snapshots(folder, config.save_iter, total, settings)
-    with _stop_signals() as signals, report.display(config.print_iter, total) as display:
-        result = stylize(
-            inputs.content,
-            inputs.styles,
-            config,
-            start=inputs.start,
-            weights=inputs.weights.arrays,
-            preview=snapshots.first,
-            listener=report.together([display, trace, snapshots, lambda _: bool(signals)]),
+
+def _check_same(saved: Identity, asked_for: Identity, folder: Path) -> None:
+    if changed := checkpoint.differences(saved, asked_for):
+        raise InputError(
+            "this is not the run that was interrupted",
+            f"it differs in {changed}",
+            "give the same settings and files, or start without --resume",
+            where=folder,
         )
-    trace.save()
-    return result, (signals[0] if signals else None)
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collects the signals that ask for the end, so that a run can save what it has."""
-    received: list[int] = []
-
-    def receive(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _mention_unfinished(folder: Path, identity: Identity) -> None:
+    """Tells of a run of the same settings that could have been gone on with."""
+    with contextlib.suppress(InputError):
+        found = checkpoint.newest(folder)
+        if found is not None and not checkpoint.differences(found.identity, identity):
+            checkpoint.warn(
+                f"beginning anew; --resume would go on after {len(found.trace)} iterations"
+            )
 
 
-def _record(
-    config: Config, inputs: _Inputs, result: "Result", losses: "Losses", seconds: float
-) -> dict[str, Any]:
-    """Gathers the figures of a run; the losses are those of the saved file."""
-    height, width = result.picture.shape[:2]
-    return {
-        "loss": losses.total,
-        "content_loss": losses.content,
-        "style_loss": losses.style,
-        "tv_loss": losses.tv,
-        "iterations": result.iterations,
-        "evaluations": result.evaluations,
-        "seconds": round(seconds, 3),
-        "seconds_stylizing": round(result.seconds, 3),
-        "seconds_evaluating": round(result.seconds_evaluating, 3),
-        "peak_memory_bytes": machine.peak_memory(),
-        "stop_reason": str(result.stop_reason),
-        "precision": result.precision,
-        "device": result.device,
-        "weights_sha256": inputs.weights.sha256,
-        "versions": {"nst_tf": nst_tf.__version__, **machine.versions()},
-        "seed": config.seed,
-        "image_size": [width, height],
-    }
+def _record_of(folder: Path) -> Mapping[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((folder / "run.json").read_text())
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _unreadable(path: Path, why: str) -> MachineError:
+    return MachineError(
+        "the result cannot be read back", why, "check the disk and run again", where=path
+    )

@@ -1,15 +1,27 @@
-"""The one way to read a file, whole, and to write one: a temporary beside it, fsync, rename."""
+"""The one way to read a file, whole, and to write one: a temporary beside it, fsync, rename.
+
+A lock on a folder tells whether the run that writes there is alive, and so which temporaries are
+nobody's any more.
+"""
 
 import contextlib
 import errno
+import fcntl
+import hashlib
+import logging
 import os
 import secrets
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from nst_tf.errors import InputError, MachineError
 
 _TEMPORARY = ".nst_tf-"
+_LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 _REASONS = {
     errno.ENOENT: "no such file",
@@ -56,7 +68,7 @@ def read(path: Path, what: str, limit: int, remedy: str) -> bytes:
         raise refusal(f"no file can have this name ({error})") from error
 
 
-def publish(path: Path, data: bytes) -> None:
+def publish(path: Path, data: bytes, *, replace: bool = True) -> None:
     """Writes a file whole or not at all.
 
     The bytes go to a temporary in the same folder, reach the disk, and only then take the final
@@ -65,25 +77,46 @@ def publish(path: Path, data: bytes) -> None:
     Args:
         path: The final name. Its folder must exist.
         data: All the bytes of the file.
+        replace: Whether a file of that name may be replaced.
 
     Raises:
+        FileExistsError: There is such a file, and it may not be replaced.
         MachineError: The disk is full, or the folder cannot be written. The old file is intact.
     """
-    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    temporary = path.parent / f"{_prefix(path)}{secrets.token_hex(8)}"
     try:
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            if replace:
+                temporary.replace(path)
+            else:
+                _link(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+    except FileExistsError:
+        raise
     except OSError as error:
         raise _fault("cannot write the file", path, error) from error
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Moves a file to a name that is free, which a rename cannot make sure of."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "the file exists", str(path)) from error
+        temporary.replace(path)  # this file system has no links
+    else:
+        temporary.unlink()
 
 
 def prepare_folder(folder: Path) -> None:
@@ -102,6 +135,92 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise _fault("cannot write to the folder", folder, error) from error
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, *outputs: Path) -> Iterator[None]:
+    """Makes a folder this process's own for a while, and clears what dead processes left.
+
+    The lock goes with the process, however it ends. Where the file system has no locks, that is
+    warned of, and nothing is cleared.
+
+    Args:
+        folder: A folder that only one process at a time may write in; made where there is none.
+        outputs: Files elsewhere that only the holder of this folder writes.
+
+    Yields:
+        Nothing, while the folder is held.
+
+    Raises:
+        MachineError: Another process holds it, it is a symbolic link, or it cannot be written.
+    """
+    if folder.is_symlink():
+        raise MachineError(
+            "cannot write to the folder",
+            "it is a symbolic link, which could lead anywhere",
+            "remove it or choose another --output_image",
+            where=folder,
+        )
+    prepare_folder(folder)
+    path = folder / _LOCK
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise _fault("cannot write the file", path, error) from error
+        stack.callback(os.close, descriptor)
+        if _locked(descriptor, path):
+            os.ftruncate(descriptor, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            os.pwrite(descriptor, f"pid {os.getpid()} since {since}\n".encode(), 0)
+            _sweep(folder, _TEMPORARY)
+            for output in outputs:
+                _sweep(output.parent, _prefix(output))
+            stack.callback(path.unlink, missing_ok=True)
+        yield
+
+
+def _locked(descriptor: int, path: Path) -> bool:
+    """Locks a file; returns whether that worked, as it does on most file systems."""
+    in_use = f"the folder is in use by {_holder(descriptor) or 'a run that has just begun'}"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its last holder may have removed the file between our opening and our locking it.
+        free = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
+    except BlockingIOError:
+        free = False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise _fault("cannot lock the file", path, error) from error
+        logging.getLogger("nst_tf").warning(
+            "this file system has no locks: see that no other run writes to %s", path.parent
+        )
+        return False
+    if not free:
+        raise MachineError(
+            "another run writes there",
+            in_use,
+            "wait for it, stop it, or choose another --output_image",
+            where=path.parent,
+        )
+    return True
+
+
+def _holder(descriptor: int) -> str:
+    return os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name.startswith(prefix):
+                path.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """Returns how the temporaries of a file begin, however long its name is."""
+    digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    return f"{_TEMPORARY}{digest}-"
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from nst_tf import adain, images, machine, optimizers, parameters, pyramid, vgg19
+from nst_tf.checkpoint import Position
 from nst_tf.config import Config
 from nst_tf.errors import InputError
 from nst_tf.objective import Losses, Objective, blend_shares, layers_of
@@ -35,6 +36,8 @@ class Progress:
         done: The share of the planned work that is done, by pixels, from 0 to 1.
         losses: The weighted loss terms of `picture`, among pictures of its size.
         picture: RGB float32, [H, W, 3]; outside [0, 255] only where `bounds` are off.
+        position: Copies what it takes to go on from here, or from where the method can; asked
+            later, it tells of the last iteration done by then.
     """
 
     iteration: int
@@ -43,6 +46,7 @@ class Progress:
     done: float
     losses: Losses
     picture: Picture
+    position: Callable[[], Position]
 
 
 Listener = Callable[[Progress], bool | None]
@@ -59,7 +63,7 @@ class Result:
         seconds: Time of the whole call.
         seconds_evaluating: The part of it spent in evaluations.
         stop_reason: Why it ended.
-        failure: The terms that were not finite, where that is why it ended.
+        failure: What went wrong with the numbers; empty when nothing did.
         precision: What the network computed in.
         device: Where it did.
         evaluate: Gives the loss terms of any picture of the same size, in float32.
@@ -91,6 +95,8 @@ def stylize(
     weights: Weights | None = None,
     preview: Callable[[Picture], None] | None = None,
     listener: Listener | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    resume: Position | None = None,
 ) -> Result:
     """Gives the content the manner of the style.
 
@@ -104,8 +110,11 @@ def stylize(
         start: The picture to start from, RGB, [H, W, 3] in [0, 255], in place of `config.init`.
         weights: Parameters of VGG19 by name; when left out, those that `config.weights` names.
         preview: Called once, before the first evaluation, with the picture that the run starts from
-            at full size.
+            at full size; not for a run that is resumed.
         listener: Called after every iteration; a true answer ends the run with the best picture.
+        stop: Asked after every evaluation; a true answer ends the run with the best picture.
+        resume: What `Progress.position` gave in a run of the same pictures and settings, to go on
+            from there; on the same machine, to the same picture.
 
     Returns:
         The best picture found, with its loss.
@@ -134,17 +143,16 @@ def stylize(
     if weights is None:
         weights = parameters.load(config.weights, config.weights_sha256).arrays
 
-    ascent = _Ascent(content, styles, config, weights, levels, began, listener)
-    if preview is not None:
-        first = ascent.starting_picture(levels[-1]) if start is None else _checked(start, "start")
-        preview(images.resize(first, levels[-1].shape))
-    if start is None:
-        start = ascent.starting_picture(levels[0])
-    picture = images.resize(_checked(start, "start"), levels[0].shape)
-    for level in levels:
-        picture, reason = ascent.climb(level, ascent.carry(picture, level))
-        if reason in (StopReason.STOPPED, StopReason.NOT_FINITE):
-            break
+    ascent = _Ascent(content, styles, config, weights, levels, began, listener, stop)
+    if resume is not None:
+        position = resume
+    else:
+        given = None if start is None else _checked(start, "start")
+        if preview is not None:
+            first = ascent.starting_picture(levels[-1]) if given is None else given
+            preview(images.resize(first, levels[-1].shape))
+        position = ascent.bottom(given)
+    picture, reason = ascent.climb(position)
 
     def evaluate(picture: Array) -> Losses:
         return ascent.objective(levels[-1], "float32").losses(np.asarray(picture, np.float32))
@@ -153,10 +161,10 @@ def stylize(
         picture=images.resize(picture, levels[-1].shape),
         iterations=ascent.iterations,
         evaluations=ascent.evaluations,
-        seconds=time.monotonic() - began,
+        seconds=ascent.seconds,
         seconds_evaluating=ascent.seconds_evaluating,
         stop_reason=reason,
-        failure=_not_finite(ascent.losses) if reason is StopReason.NOT_FINITE else "",
+        failure=ascent.failure(reason),
         precision=ascent.precision,
         device=device(),
         evaluate=evaluate,
@@ -175,24 +183,31 @@ class _Ascent:
         levels: Sequence[pyramid.Level],
         began: float,
         listener: Listener | None,
+        stop: Callable[[], bool],
     ) -> None:
         self.config = config
         self.weights = weights
-        self._precision = self.precision = precision(config)
+        self._first_precision = self.precision = precision(config)
         self.iterations = 0
         self.evaluations = 0
         self.seconds_evaluating = 0.0
         self.losses = Losses({})
         self._content = content
         self._styles = styles
-        self._work_planned = sum(level.num_iterations * math.prod(level.shape) for level in levels)
-        self._work_done = 0
+        self._levels = levels
+        self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
         self._began = began
         self._listener = listener
+        self._stop = stop
         self._network = cache(self._build_network)
         self._painter = cache(self._build_painter)
         self.starting_picture = cache(self._make_starting_picture)
         self.objective = cache(self._bind_objective)
+
+    @property
+    def seconds(self) -> float:
+        """The time since the run began, without that between an interruption and resumption."""
+        return time.monotonic() - self._began
 
     def pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
         """Returns the content and the styles at the sizes of a level."""
@@ -235,23 +250,54 @@ class _Ascent:
         carried: Picture = np.clip(enlarged + painted - coarse, *_LEVELS_OF_A_PIXEL)
         return carried
 
-    def climb(self, level: pyramid.Level, start: Picture) -> tuple[Picture, StopReason]:
-        """Optimises at one level; where bfloat16 sees no way down any more, in float32."""
-        self.precision = self._precision
-        found = self._minimize(level, start, level.num_iterations)
-        left = level.num_iterations - found.iterations
-        if found.stop_reason is StopReason.LINE_SEARCH and self.precision == "bfloat16" and left:
-            self.precision = "float32"
-            found = self._minimize(level, found.x, left)
-        self._work_done += level.num_iterations * math.prod(level.shape)
-        return np.clip(found.x, *_LEVELS_OF_A_PIXEL), found.stop_reason
+    def bottom(self, start: Picture | None) -> Position:
+        """Stands at the start of the coarsest level, with the start that is given or configured."""
+        level = self._levels[0]
+        picture = self.starting_picture(level) if start is None else start
+        picture = images.resize(_checked(picture, "start"), level.shape)
+        return Position(0, self.precision, level.num_iterations, 0, 0, 0.0, 0.0, picture, {})
 
-    def _minimize(
-        self, level: pyramid.Level, start: Picture, num_iterations: int
-    ) -> optimizers.Result:
-        objective = self.objective(level, self.precision)
-        iterations, evaluations = self.iterations, self.evaluations
+    def climb(self, position: Position) -> tuple[Picture, StopReason]:
+        """Goes on from a position to the end of the last level, or to where the run is stopped."""
+        self._began = min(self._began, time.monotonic() - position.seconds)
+        self.seconds_evaluating = position.seconds_evaluating
+        while True:
+            found = self._minimize(position)
+            picture = np.clip(found.x, *_LEVELS_OF_A_PIXEL)
+            following = self._following(position, found, picture)
+            if following is None:
+                return picture, found.stop_reason
+            position = following
+
+    def _following(
+        self, position: Position, found: optimizers.Result, picture: Picture
+    ) -> Position | None:
+        """Stands at the start of what comes next: float32 where bfloat16 fails, or a level."""
+        reason = found.stop_reason
+        left = position.num_iterations - found.iterations
+        broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
+        level, precision = position.level, position.precision
+        if broke_down and precision == "bfloat16" and left:
+            precision = "float32"
+        elif reason.is_failure or reason is StopReason.STOPPED or level + 1 == len(self._levels):
+            return None
+        else:
+            level, precision = level + 1, self._first_precision
+            left = self._levels[level].num_iterations
+            picture = self.carry(picture, self._levels[level])
+        return Position(
+            level, precision, left,
+            self.iterations, self.evaluations, self.seconds, self.seconds_evaluating, picture, {},
+        )  # fmt: skip
+
+    def _minimize(self, position: Position) -> optimizers.Result:
+        level = self._levels[position.level]
+        objective = self.objective(level, position.precision)
+        self.precision = position.precision
         pixels = math.prod(level.shape)
+        work_before = (
+            sum(self._work[: position.level + 1]) - position.num_iterations * pixels
+        )  # of this level, too, where its second part is done in float32
 
         def value_and_grad(picture: Picture) -> tuple[float, Picture]:
             before = time.monotonic()
@@ -262,30 +308,48 @@ class _Ascent:
         def callback(step: optimizers.Step) -> bool | None:
             if self._listener is None:
                 return None
-            done_here = (level.num_iterations - num_iterations + step.iteration) * pixels
             return self._listener(
                 Progress(
-                    iteration=iterations + step.iteration,
-                    evaluations=evaluations + step.evaluations,
-                    seconds=time.monotonic() - self._began,
-                    done=(self._work_done + done_here) / self._work_planned,
+                    iteration=position.iterations + step.iteration,
+                    evaluations=position.evaluations + step.evaluations,
+                    seconds=self.seconds,
+                    done=(work_before + step.iteration * pixels) / sum(self._work),
                     # The last evaluation before a step is accepted is that of the accepted point.
                     losses=self.losses,
                     picture=step.x,
+                    position=lambda: replace(
+                        position,
+                        seconds=self.seconds,
+                        seconds_evaluating=self.seconds_evaluating,
+                        state=step.state(),
+                    ),
                 )
             )
 
         found = optimizers.minimize(
             self.config.optimizer,
             value_and_grad,
-            start,
+            position.picture,
             bounds=_LEVELS_OF_A_PIXEL if self.config.bounds else None,
-            num_iterations=num_iterations,
+            num_iterations=position.num_iterations,
             callback=callback,
+            stop=self._stop,
+            state=position.state or None,
         )
-        self.iterations += found.iterations
-        self.evaluations += found.evaluations
+        self.iterations = position.iterations + found.iterations
+        self.evaluations = position.evaluations + found.evaluations
         return found
+
+    def failure(self, reason: StopReason) -> str:
+        """Says what went wrong with the numbers, if that is why the run ended."""
+        if reason is StopReason.NOT_FINITE:
+            return f"the loss is not finite: {_not_finite(self.losses)}"
+        if reason is StopReason.EXPLODED:
+            return f"the loss exploded: it is {self.losses.total:.3g}"
+        planned = any(level.num_iterations for level in self._levels)
+        if planned and not self.iterations and reason is not StopReason.STOPPED:
+            return f"the loss did not change: {reason}"
+        return ""
 
     def _build_network(self, precision: str) -> Any:
         config = self.config
@@ -300,7 +364,7 @@ class _Ascent:
     def _build_painter(self) -> adain.Painter:
         packaged = self.config.weights == "normalised"  # what the decoder was trained with
         network = self.weights if packaged else parameters.load("normalised", None).arrays
-        return adain.Painter(network, parameters.adain_decoder(), self._precision)
+        return adain.Painter(network, parameters.adain_decoder(), self._first_precision)
 
     def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
         content, styles = self.pictures(level)
@@ -319,7 +383,9 @@ def precision(config: Config) -> str:
     if config.precision != "auto":
         return config.precision
     graphics = _graphics()
-    if graphics:  # tensor cores take bfloat16 from this generation on
+    if config.deterministic:
+        fast = False  # rounded products are summed in another order by other kernels
+    elif graphics:  # tensor cores take bfloat16 from this generation on
         fast = graphics.get("compute_capability", (0, 0)) >= (8, 0)
     else:
         fast = machine.computes_bfloat16()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CONTENT = ROOT / "images" / "tubingen.jpg"
+PALACE = ROOT / "images" / "summer-palace.jpg"
 STYLE = ROOT / "images" / "the_scream.jpg"
 
 

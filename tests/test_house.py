@@ -16,8 +16,11 @@ PACKAGE = ROOT / "nst_tf"
 # A room may import those that stand after it.
 ORDER = [
     "main",
+    "worker",
     "run",
+    "signals",
     "report",
+    "preflight",
     "style_transfer",
     "pyramid",
     "optimizers",
@@ -29,6 +32,7 @@ ORDER = [
     "decoding",
     "parameters",
     "tensor_files",
+    "checkpoint",
     "flags",
     "config",
     "values",
@@ -41,7 +45,8 @@ ORDER = [
 SLOW = {"tensorflow", "keras", "scipy"}
 QUICK_ROOMS = [
     "images", "decoding", "parameters", "tensor_files", "flags", "config", "values", "yaml_file",
-    "storage", "machine", "errors", "pyramid", "main", "run",
+    "storage", "machine", "errors", "pyramid", "main", "run", "worker", "signals", "preflight",
+    "checkpoint",
 ]  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -8,6 +8,7 @@ from nst_tf.optimizers.problem import (
     Result,
     State,
     Step,
+    Stop,
     StopReason,
     ValueAndGrad,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "Result",
     "State",
     "Step",
+    "Stop",
     "StopReason",
     "ValueAndGrad",
     "minimize",
@@ -40,6 +42,7 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    stop: Stop = lambda: False,
     state: State | None = None,
 ) -> Result:
     """Minimises a function from a start.
@@ -52,10 +55,12 @@ def minimize(
         num_iterations: How many steps to take at most, those before a resumption included; with 0
             the start is evaluated.
         callback: Called after each step; a true answer stops the minimisation.
-        state: What `Step.state` gave after some step, to go on from there: "lbfgs" and "adam" as if
-            they had not been interrupted, scipy's methods with an empty memory.
+        stop: Asked after each evaluation; a true answer stops the minimisation at once.
+        state: What `Step.state` gave after some step, to go on from there as if nothing had
+            interrupted it: "lbfgs" and "adam" from that step, "l-bfgs-b" from the last multiple of
+            50 steps, where it begins anew in every run. "bfgs" goes on with an empty memory.
 
     Returns:
         The best point that was evaluated, with the reason for stopping.
     """
-    return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback, state)
+    return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback, stop, state)

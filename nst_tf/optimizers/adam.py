@@ -11,6 +11,7 @@ from nst_tf.optimizers.problem import (
     Callback,
     Result,
     State,
+    Stop,
     StopReason,
     ValueAndGrad,
     Watch,
@@ -29,10 +30,11 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    stop: Stop,
     state: State | None = None,
 ) -> Result:
     """Minimises with Adam; see `nst_tf.optimizers.minimize`."""
-    watch = Watch(value_and_grad, start, num_iterations, callback, state)
+    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
     low, high = bounds or (-np.inf, np.inf)
 
     def descend(x: Array) -> StopReason:
@@ -54,14 +56,15 @@ def minimize(
             first, second = restored["first"], restored["second"]
             unit, number = float(restored["unit"]), int(restored["number"])
         while True:
-            number += 1
             g = gradient * unit
-            first = _DECAYS[0] * first + (1 - _DECAYS[0]) * g
-            second = _DECAYS[1] * second + (1 - _DECAYS[1]) * g**2
-            mean = first / (1 - _DECAYS[0] ** number)
-            spread = np.sqrt(second / (1 - _DECAYS[1] ** number))
+            next_first = _DECAYS[0] * first + (1 - _DECAYS[0]) * g
+            next_second = _DECAYS[1] * second + (1 - _DECAYS[1]) * g**2
+            mean = next_first / (1 - _DECAYS[0] ** (number + 1))
+            spread = np.sqrt(next_second / (1 - _DECAYS[1] ** (number + 1)))
             x = np.clip(x - _STEP * mean / (spread + _EPSILON), low, high).astype(np.float32)
             _, gradient = watch.evaluate(x)
+            # Only now, as an evaluation may be the end, and `state` is that of the last step.
+            first, second, number = next_first, next_second, number + 1
             watch.step(x)
 
     return watch.minimize(descend)

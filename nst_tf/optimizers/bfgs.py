@@ -15,6 +15,7 @@ from nst_tf.optimizers.problem import (
     Callback,
     Result,
     State,
+    Stop,
     StopReason,
     ValueAndGrad,
     Watch,
@@ -27,6 +28,7 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    stop: Stop,
     state: State | None = None,
 ) -> Result:
     """Minimises with scipy's BFGS, which has no bounds; see `nst_tf.optimizers.minimize`.
@@ -34,7 +36,7 @@ def minimize(
     scipy 1.17 holds six matrices of n x n float64 at the peak of its update, as measured.
     """
     del bounds
-    watch = Watch(value_and_grad, start, num_iterations, callback, state)
+    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
 
     def descend(x: Array) -> StopReason:
         gradient = watch.first_evaluation(x)[1].astype(np.float64)

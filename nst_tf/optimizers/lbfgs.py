@@ -22,6 +22,7 @@ from nst_tf.optimizers.problem import (
     Callback,
     Result,
     State,
+    Stop,
     StopReason,
     ValueAndGrad,
     Watch,
@@ -52,19 +53,23 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    stop: Stop,
     state: State | None = None,
 ) -> Result:
     """Minimises with a projected L-BFGS; see `nst_tf.optimizers.minimize`."""
-    watch = Watch(value_and_grad, start, num_iterations, callback, state)
+    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
     low, high = bounds or (-np.inf, np.inf)
 
     def descend(x: Array) -> StopReason:
         inverse = _InverseHessian(x.size)
-        inverse.restore(watch.resume(inverse.state))
+        restored = watch.resume(inverse.state)
         value, gradient = watch.first_evaluation(x)
         point, g = _flat(x), _flat(gradient)
-        while True:
+        if restored is not None:
+            inverse.restore(restored)
+        if not inverse.unit:
             inverse.observe(g)
+        while True:
             free = ((point > low) | (g < 0)) & ((point < high) | (g > 0))
             steepest = tf.where(free, g, 0.0)
             direction = tf.where(free, -inverse.times(steepest), 0.0)
@@ -85,6 +90,7 @@ def minimize(
                 return StopReason.LINE_SEARCH
             trial_g = _flat(gradient)
             inverse.add(step, trial_g - g)
+            inverse.observe(trial_g)
             point, value, g = trial, trial_value, trial_g
             watch.step(point.numpy().reshape(x.shape))
 
@@ -106,27 +112,30 @@ class _InverseHessian:
         self._y = tf.zeros((MEMORY, size))
         self._products = np.zeros((MEMORY, MEMORY))  # s of the row times y of the column
         self._squares = tf.zeros(size)
-        self._unit = 0.0  # of the gradient, which must not underflow when it is squared
+        self.unit = 0.0  # of the gradient, which must not underflow when it is squared
         self.pairs: list[int] = []  # their rows, the oldest first
 
-    def restore(self, state: State | None) -> None:
-        """Takes over what `state` gave, if anything."""
-        if state is not None:
-            self.pairs = state["pairs"].tolist()
-            self._products[:] = state["products"]
-            self._s, self._y = tf.constant(state["s"]), tf.constant(state["y"])
-            self._squares = tf.constant(state["squares"])
-            self._unit = float(state["unit"])
+    def restore(self, state: State) -> None:
+        """Takes over what `state` gave."""
+        self.pairs = state["pairs"].tolist()
+        self._products[:] = state["products"]
+        for name in ("s", "y"):
+            matrix, rows = getattr(self, f"_{name}"), state[name]
+            if len(rows):
+                tf.raw_ops.InplaceUpdate(x=matrix, i=list(range(len(rows))), v=rows)
+        self._squares = tf.constant(state["squares"])
+        self.unit = float(state["unit"])
 
     def state(self) -> State:
         """Copies all of it into plain arrays."""
+        used = len(self.pairs)  # rows are filled from the first on
         return {
             "pairs": np.array(self.pairs, np.int64),
             "products": self._products.copy(),
-            "s": self._s.numpy().copy(),
-            "y": self._y.numpy().copy(),
+            "s": self._s[:used].numpy().copy(),
+            "y": self._y[:used].numpy().copy(),
             "squares": self._squares.numpy().copy(),
-            "unit": np.array(self._unit),
+            "unit": np.array(self.unit),
         }
 
     def clear(self) -> None:
@@ -135,8 +144,8 @@ class _InverseHessian:
 
     def observe(self, g: tf.Tensor) -> None:
         """Learns from a gradient how large each of its variables is."""
-        self._unit = self._unit or 1.0 / float(tf.reduce_max(tf.abs(g)))
-        squares = tf.square(self._unit * g)
+        self.unit = self.unit or 1.0 / float(tf.reduce_max(tf.abs(g)))
+        squares = tf.square(self.unit * g)
         self._squares = _DECAY * self._squares + (1.0 - _DECAY) * squares
 
     def add(self, s: tf.Tensor, y: tf.Tensor) -> None:

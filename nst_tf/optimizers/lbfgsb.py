@@ -17,6 +17,7 @@ from nst_tf.optimizers.problem import (
     Callback,
     Result,
     State,
+    Stop,
     StopReason,
     ValueAndGrad,
     Watch,
@@ -25,6 +26,17 @@ from nst_tf.optimizers.problem import (
 MEMORY = 20
 """Pairs of steps kept, as in the authors' own use of scipy for textures (Gatys et al. 2015)."""
 
+SEGMENT = 50
+"""Steps after which scipy begins anew with an empty memory, in every run alike.
+
+scipy's memory cannot be saved. A run that goes on from such a point takes the same steps as one
+that was not interrupted. What the lost memory costs is told in the README.
+"""
+
+
+class _SegmentEnd(Exception):  # noqa: N818 - an end is no error
+    """Leaves scipy's loop at a boundary."""
+
 
 def minimize(
     value_and_grad: ValueAndGrad,
@@ -32,25 +44,42 @@ def minimize(
     bounds: Bounds | None,
     num_iterations: int,
     callback: Callback,
+    stop: Stop,
     state: State | None = None,
 ) -> Result:
     """Minimises with scipy's L-BFGS-B; see `nst_tf.optimizers.minimize`.
 
     scipy's own tolerances are off, since they speak of float64 and the function is float32.
     """
-    watch = Watch(value_and_grad, start, num_iterations, callback, state)
+    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
 
     def unflatten(flat: np.ndarray) -> Array:
         """Copies scipy's vector, which it goes on changing."""
         return flat.astype(np.float32).reshape(start.shape)
 
     def descend(x: Array) -> StopReason:
+        while True:
+            gradient = watch.first_evaluation(x)[1]
+            watch.boundary()
+            try:
+                descend_segment(x, gradient)
+            except _SegmentEnd:
+                x = watch.x
+            else:
+                return StopReason.LINE_SEARCH
+
+    def descend_segment(x: Array, gradient: Array) -> None:
         # With bounds, the first trial is the whole gradient away: scaled, it moves few levels.
-        scale = FIRST_MOVE / float(np.abs(watch.first_evaluation(x)[1]).max())
+        scale = FIRST_MOVE / float(np.abs(gradient).max())
 
         def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
             value, gradient = watch.evaluate(unflatten(flat))
             return value * scale, gradient.ravel().astype(np.float64) * scale
+
+        def count(flat: np.ndarray) -> None:
+            watch.step(unflatten(flat))
+            if watch.iterations % SEGMENT == 0:
+                raise _SegmentEnd
 
         fmin_l_bfgs_b(
             scaled,
@@ -61,9 +90,8 @@ def minimize(
             pgtol=0.0,
             maxiter=sys.maxsize,
             maxfun=sys.maxsize,
-            callback=lambda flat: watch.step(unflatten(flat)),
+            callback=count,
         )
-        return StopReason.LINE_SEARCH
 
     # Two BLAS threads make scipy's vector arithmetic three times slower than one.
     with threadpool_limits(1, user_api="blas"):

@@ -19,6 +19,7 @@ FIRST_MOVE = 2.0
 """How far a first step may move a variable: of two levels of 255, as pictures go."""
 
 _MAX_RESTARTS = 3
+_EXPLOSION = 1e6
 _STALL_STEPS = 20
 _STALL_DECREASE = 1e-4
 
@@ -31,7 +32,13 @@ class StopReason(enum.StrEnum):
     LINE_SEARCH = "converged: no step along the gradient lowers the loss any more"
     NO_GRADIENT = "the gradient is zero"
     NOT_FINITE = "numerical failure: the loss or its gradient is not finite"
+    EXPLODED = "numerical failure: the loss grew to a million times its first value"
     STOPPED = "stopped on request"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the numbers gave out."""
+        return self in (StopReason.NOT_FINITE, StopReason.EXPLODED)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ class Step:
         evaluations: How often the function has been evaluated so far.
         value: The function's value at `x`.
         x: The new point; a copy that the receiver may keep.
-        state: Copies the state of the method, for those that can be resumed.
+        state: Copies the state that a minimisation can go on from. It is that of this step, or of
+            an earlier one where the method cannot be resumed in between, until the next step is
+            done.
     """
 
     iteration: int
@@ -54,6 +63,7 @@ class Step:
 
 
 Callback = Callable[[Step], bool | None]
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,7 @@ class Watch:
         start: The first point.
         num_iterations: How many steps are allowed, those before a resumption included.
         callback: Called after each step.
+        stop: Asked after each evaluation whether this shall be the end.
         state: What `Step.state` gave, to go on from there.
     """
 
@@ -103,21 +114,27 @@ class Watch:
         start: Array,
         num_iterations: int,
         callback: Callback,
+        stop: Stop,
         state: State | None = None,
     ) -> None:
         self._value_and_grad = value_and_grad
         self._num_iterations = num_iterations
         self._callback = callback
+        self._stop = stop
         self._recent: deque[float] = deque(maxlen=_STALL_STEPS + 1)
         self._last: tuple[Array, float, Array] | None = None
         self._restored = state
-        self._x, self._best_x, self._best_value = start, start, np.inf
+        self.x, self._best_x, self._best_value = start, start, np.inf
+        self._first_value = np.inf
+        self._evaluations_at_step = 0
         self._method_state: Callable[[], State] = dict
+        self._boundary: State | None = None
         self.iterations = 0
         self.evaluations = 0
         if state is not None:
-            self._x, self._best_x = state["x"], state["best_x"]
+            self.x, self._best_x = state["x"], state["best_x"]
             self._best_value = float(state["best_value"])
+            self._first_value = float(state["first_value"])
             self._recent.extend(state["recent"].tolist())
             self.iterations = int(state["iterations"])
             # The last evaluation has to be made again: only its point was kept.
@@ -133,7 +150,7 @@ class Watch:
             Value and gradient, both finite.
 
         Raises:
-            Ended: The value or the gradient is not finite.
+            Ended: The value or the gradient is not finite, or the end is asked for.
         """
         if self._last is not None and np.array_equal(x, self._last[0]):
             return self._last[1:]
@@ -144,6 +161,10 @@ class Watch:
         if value < self._best_value:
             self._best_x, self._best_value = x.copy(), value
         self._last = x.copy(), value, gradient
+        if self._first_value == np.inf:
+            self._first_value = value
+        if self._stop():
+            raise Ended(StopReason.STOPPED)
         return value, gradient
 
     def first_evaluation(self, x: Array) -> tuple[float, Array]:
@@ -159,6 +180,7 @@ class Watch:
             Ended: No iterations are left, or the gradient is zero.
         """
         value, gradient = self.evaluate(x)
+        self._evaluations_at_step = self.evaluations
         if self.iterations >= self._num_iterations:
             raise Ended(StopReason.NUM_ITERATIONS)
         if not gradient.any():
@@ -172,11 +194,15 @@ class Watch:
             x: The point reached.
 
         Raises:
-            Ended: All iterations are done, the loss stalls, or the callback asks for the end.
+            Ended: All iterations are done, the loss stalls or explodes, or the callback asks for
+                the end.
         """
         value, _ = self.evaluate(x)
-        self._x = x.copy()
+        if value > _EXPLOSION * abs(self._first_value):
+            raise Ended(StopReason.EXPLODED)
+        self.x = x.copy()
         self.iterations += 1
+        self._evaluations_at_step = self.evaluations
         self._recent.append(value)
         if self._callback(Step(self.iterations, self.evaluations, value, x.copy(), self._state)):
             raise Ended(StopReason.STOPPED)
@@ -200,6 +226,15 @@ class Watch:
         restored, self._restored = self._restored, None
         return restored
 
+    def boundary(self) -> None:
+        """Keeps the state of now as the one to go on from, for a method that forgets what it knows.
+
+        A method of a library has a memory that cannot be saved. Where every run empties it after
+        the same steps, one that is resumed there goes the same way.
+        """
+        self._boundary = None
+        self._boundary = self._state()
+
     def minimize(self, descend: Callable[[Array], StopReason]) -> Result:
         """Runs a method to its end, and again from the best point where it broke down.
 
@@ -210,26 +245,29 @@ class Watch:
         Returns:
             The best point, after three restarts at most.
         """
-        x = self._x
+        x = self.x
         for _ in range(1 + _MAX_RESTARTS):
             before = self.iterations
             try:
                 reason = descend(x)
             except Ended as ended:
                 reason = ended.reason
-            broke_down = reason in (StopReason.NOT_FINITE, StopReason.LINE_SEARCH)
+            broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
             if not broke_down or self.iterations == before:
                 break
-            x = self._best_x
+            x = self.x = self._best_x
         return Result(self._best_x, self._best_value, self.iterations, self.evaluations, reason)
 
     def _state(self) -> State:
+        if self._boundary is not None:
+            return self._boundary
         return {
-            "x": self._x,
+            "x": self.x,
             "best_x": self._best_x,
             "best_value": np.array(self._best_value),
+            "first_value": np.array(self._first_value),
             "recent": np.array(self._recent),
             "iterations": np.array(self.iterations),
-            "evaluations": np.array(self.evaluations),
+            "evaluations": np.array(self._evaluations_at_step),
             **self._method_state(),
         }
