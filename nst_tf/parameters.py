@@ -6,7 +6,6 @@ decides the format, and the headers are compared with the expected table before 
 
 import hashlib
 import logging
-import socket
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nst_tf import storage
-from nst_tf.errors import InputError, MachineError
+from nst_tf import download, storage
+from nst_tf.errors import InputError
 from nst_tf.tensor_files import FETCH, TYPES, Tensor, UnfitError, open_tensors
 from nst_tf.values import LAYERS
 
@@ -37,7 +36,8 @@ _IMAGENET = (
     "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 )
 _IMAGENET_MD5 = "253f8cb515780f3b799900260a226db6"  # as keras.applications.vgg19 states it
-_TIMEOUT = 30.0
+_IMAGENET_BYTES = 90_000_000  # it has 80 million
+_INSTEAD = "use --weights=normalised, which needs no network, or a file with --weights=PATH"
 
 
 class Parameters(NamedTuple):
@@ -86,29 +86,10 @@ def load(weights: str, sha256: str | None) -> Parameters:
     if weights == "normalised":
         return read(PACKAGED, vgg19_shapes(), PACKAGED_SHA256)
     if weights == "imagenet":
-        path = _downloaded_by_keras()
-        # Keras has compared the file with its own hash; `read` wants one too for HDF5.
-        return read(path, vgg19_shapes(), hashlib.sha256(path.read_bytes()).hexdigest())
+        data = download.cached(_IMAGENET, _IMAGENET_MD5, _IMAGENET_BYTES, _INSTEAD)
+        # Its hash was compared; HDF5 is not read without one.
+        return _read(data, vgg19_shapes(), hashlib.sha256(data).hexdigest(), Path(_IMAGENET))
     return read(Path(weights), vgg19_shapes(), sha256)
-
-
-def _downloaded_by_keras() -> Path:
-    from keras.utils import get_file  # imports TensorFlow, which only this choice needs so early
-
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT)
-    try:
-        name = _IMAGENET.rsplit("/", 1)[1]
-        return Path(get_file(name, _IMAGENET, cache_subdir="models", file_hash=_IMAGENET_MD5))
-    except Exception as error:
-        raise MachineError(
-            "cannot download the weights",
-            f"{type(error).__name__}: {str(error)[:200]}",
-            "use --weights=normalised, which needs no network, or a file with --weights=PATH",
-            where=_IMAGENET,
-        ) from error
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def adain_decoder() -> Arrays:
@@ -147,11 +128,17 @@ def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:
             its arrays are not those expected, not finite or zero.
     """
     what = "cannot use the weights"
+    if (path / "saved_model.pb").exists():
+        why = "it is a TensorFlow SavedModel, which can carry code"
+        raise InputError(what, why, UnfitError(why).remedy, where=path)
+    wanted = f"restore the file with SHA-256 {sha256}" if sha256 else "correct the path"
+    data = storage.read(path, "the weights", _MAX_BYTES, wanted)
+    return _read(data, expected, sha256, path)
+
+
+def _read(data: bytes, expected: Shapes, sha256: str | None, path: Path) -> Parameters:
+    what = "cannot use the weights"
     try:
-        if (path / "saved_model.pb").exists():
-            raise UnfitError("it is a TensorFlow SavedModel, which can carry code")
-        wanted = f"restore the file with SHA-256 {sha256}" if sha256 else "correct the path"
-        data = storage.read(path, "the weights", _MAX_BYTES, wanted)
         digest = hashlib.sha256(data).hexdigest()
         if sha256 is not None and digest != sha256.lower():
             raise UnfitError(f"its SHA-256 is {digest[:12]}..., not {sha256[:12]}...", FETCH)

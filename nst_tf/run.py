@@ -4,8 +4,9 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,7 @@ class _Run:
 
     def go(self) -> None:
         """Stylises, saves and records."""
+        self._warn_of_many_snapshots()
         storage.publish(self._folder / "config.yaml", to_yaml(self._config).encode())
         result, checkpoints, snapshots = self._stylize()
         pixels = images.to_uint8(result.picture)
@@ -123,6 +125,19 @@ class _Run:
         record = self._record(result, losses, checkpoints.seconds, finished=not unfinished)
         storage.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
         self._tell(result, losses, saved, record["seconds"])
+
+    def _warn_of_many_snapshots(self) -> None:
+        most, every = self._config.max_snapshots, self._config.save_iter
+        total = sum(level.num_iterations for level in self._inputs.levels)
+        number = total // every if every else 0
+        height, width = self._inputs.levels[-1].shape
+        size = 3 * height * width * (min(number, most) if most else number)
+        free = shutil.disk_usage(self._folder).free
+        if size > free:
+            checkpoint.warn(
+                f"{number} snapshots take up to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+                "free; --max_snapshots=N keeps the last N only"
+            )
 
     def _stylize(self) -> "tuple[Result, Checkpoints, Snapshots]":
         """Stylises under the eyes of the listeners."""
@@ -152,7 +167,7 @@ class _Run:
             return Checkpoint(next(number), self._identity, environment, trace.rows, position)
 
         checkpoints = report.Checkpoints(self._folder, config.checkpoint_seconds, describe)
-        with report.display(config.print_iter, total) as display:
+        with _memory_told_of(), report.display(config.print_iter, total) as display:
             result = stylize(
                 inputs.content,
                 inputs.styles,
@@ -253,6 +268,21 @@ class _Run:
             f"saved {os.path.relpath(saved)}: loss {losses.total:.5g}, "
             f"{result.iterations} iterations, {seconds:.0f} s; {result.stop_reason}"
         )
+
+
+@contextlib.contextmanager
+def _memory_told_of() -> Iterator[None]:
+    """Turns what TensorFlow and NumPy raise where memory runs out into one line."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise MachineError(
+            "memory ran out",
+            str(error).partition("\n")[0][:100] or "there is none left",
+            "take a smaller --image_size, or free some memory and go on with --resume",
+        ) from error
 
 
 def _check_output(config: Config, overwrite: bool) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from nst_tf.errors import InputError, MachineError
 
 _TEMPORARY = ".nst_tf-"
+_REMEDY = "free some space or choose another place with --output_image"
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
@@ -119,11 +120,12 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
-def prepare_folder(folder: Path) -> None:
+def prepare_folder(folder: Path, remedy: str = _REMEDY) -> None:
     """Creates a folder where there is none and shows that it can be written.
 
     Args:
         folder: The folder that files will be published in.
+        remedy: What to do where it cannot be.
 
     Raises:
         MachineError: It cannot be created or written.
@@ -134,7 +136,7 @@ def prepare_folder(folder: Path) -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise _fault("cannot write to the folder", folder, error) from error
+        raise _fault("cannot write to the folder", folder, error, remedy) from error
 
 
 @contextlib.contextmanager
@@ -173,9 +175,10 @@ def exclusive(folder: Path, *outputs: Path) -> Iterator[None]:
             os.ftruncate(descriptor, 0)
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             os.pwrite(descriptor, f"pid {os.getpid()} since {since}\n".encode(), 0)
-            _sweep(folder, _TEMPORARY)
+            for temporary in folder.glob(f"{_TEMPORARY}*"):
+                temporary.unlink(missing_ok=True)
             for output in outputs:
-                _sweep(output.parent, _prefix(output))
+                sweep(output)
             stack.callback(path.unlink, missing_ok=True)
         yield
 
@@ -210,11 +213,17 @@ def _holder(descriptor: int) -> str:
     return os.pread(descriptor, 100, 0).decode(errors="replace").strip()
 
 
-def _sweep(folder: Path, prefix: str) -> None:
-    with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path.name.startswith(prefix):
-                path.unlink(missing_ok=True)
+def sweep(path: Path, older: float = 0.0) -> None:
+    """Removes temporaries that were to become a file, and whose writer is dead.
+
+    Args:
+        path: The file's final name.
+        older: Only those that have not been touched for so many seconds.
+    """
+    for temporary in path.parent.glob(f"{_prefix(path)}*"):
+        with contextlib.suppress(OSError):
+            if older == 0.0 or time.time() - temporary.stat().st_mtime > older:
+                temporary.unlink()
 
 
 def _prefix(path: Path) -> str:
@@ -235,10 +244,5 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _fault(what: str, path: Path, error: OSError) -> MachineError:
-    return MachineError(
-        what,
-        error.strerror or type(error).__name__,
-        "free some space or choose another place with --output_image",
-        where=path,
-    )
+def _fault(what: str, path: Path, error: OSError, remedy: str = _REMEDY) -> MachineError:
+    return MachineError(what, error.strerror or type(error).__name__, remedy, where=path)

@@ -1,6 +1,7 @@
 """What several test files need: the trained network's parameters and small pictures."""
 
 import os
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -25,3 +26,33 @@ def waves():
     """A picture made by formula, so that other programs can make it too: [19, 27, 3]."""
     y, x, c = np.meshgrid(np.arange(19), np.arange(27), np.arange(3), indexing="ij")
     return np.rint(127.5 + 127.5 * np.sin(0.7 * x + 0.4 * y * (c + 1))).astype(np.float32)
+
+
+CATALOGUE = {"IMG": 46, "CFG": 34, "WGT": 24, "RUN": 46}
+"""How many rows there are of bad pictures, configurations, weights, and of faults at run time."""
+
+
+def rows_in(name):
+    """Returns the rows that a test keeps: `test_RUN_12_14_...` keeps RUN-12 and RUN-14."""
+    kind, numbers = re.match(r"test_([A-Z]{3})((?:_\d{2})+)(?:_|$)", name).groups()
+    return {f"{kind}-{number}" for number in numbers.strip("_").split("_")}
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Counts the rows of the catalogue that were kept, and names those that were not."""
+    kept, failed, skipped = set(), set(), set()
+    for outcome, rows in (("passed", kept), ("failed", failed), ("skipped", skipped)):
+        for report in terminalreporter.stats.get(outcome, []):
+            name = report.nodeid.rpartition("::")[2].partition("[")[0]
+            if re.match(r"test_[A-Z]{3}_\d{2}", name):
+                rows |= rows_in(name)
+    if not kept:
+        return
+    known = {f"{kind}-{n:02}" for kind, count in CATALOGUE.items() for n in range(1, count + 1)}
+    only_skipped = skipped - kept - failed
+    missing = known - kept - failed - only_skipped
+    terminalreporter.write_line(
+        f"rows of the catalogue: {len(kept - failed)} of {len(known)} kept, "
+        f"{len(only_skipped)} skipped {sorted(only_skipped)}, {len(failed)} failed, "
+        f"{len(missing)} not run {sorted(missing)}"
+    )

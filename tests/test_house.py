@@ -32,6 +32,7 @@ ORDER = [
     "decoding",
     "parameters",
     "tensor_files",
+    "download",
     "checkpoint",
     "flags",
     "config",

@@ -361,6 +361,18 @@ def test_IMG_12_a_small_file_that_needs_much_memory_is_refused_before_decoding()
     assert time.monotonic() - began < 1
 
 
+def test_IMG_13_scans_of_a_progressive_jpeg_cost_nothing_when_its_size_is_refused(random):
+    noise = Image.fromarray(random.integers(0, 256, (300, 300, 3), np.uint8))
+    data = bytearray(saved(noise, "JPEG", progressive=True, quality=95))
+    frame = data.index(b"\xff\xc2")  # the header of a progressive frame: height and width follow
+    data[frame + 5 : frame + 9] = (60_000).to_bytes(2, "big") * 2
+    scan = data.index(b"\xff\xda")
+    data[-2:-2] = data[scan:-2] * 20  # twenty times as many scans
+    began = time.monotonic()
+    refusal(lambda: decode(bytes(data)), "more than 100000000 pixels")
+    assert time.monotonic() - began < 1
+
+
 @pytest.mark.parametrize("size", [(0, 10), (10, 0)])
 def test_IMG_14_no_width_or_height_is_refused(size):
     refusal(lambda: decode(png(*size, 8, 2, b"")), "damaged")

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -286,6 +287,41 @@ def test_RUN_29_a_run_that_would_not_fit_is_refused_before_it_begins(tmp_path):
     assert "the memory does not suffice: a run at this size needs about" in line
     assert "try --image_size=" in line
     assert list(tmp_path.iterdir()) == []
+
+
+EXHAUSTED = """
+import sys
+from pathlib import Path
+import numpy as np
+from nst_tf import run
+from nst_tf.config import Config
+import tensorflow as tf
+import nst_tf.style_transfer as house
+
+def exhausted(*arguments, **options):
+    tf.zeros((2**20, 2**20, 2**10))  # four petabytes
+
+house.stylize = exhausted
+run.run(Config(content_image=Path(sys.argv[1]), style_image=[sys.argv[1]], image_size=32,
+               output_image=Path(sys.argv[2])))
+"""
+
+
+def test_RUN_29_memory_that_runs_out_on_the_way_is_told_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", EXHAUSTED, PALACE, tmp_path / "o.png"],
+        env=command.environment(), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "nst_tf.errors.MachineError: memory ran out" in done.stderr.splitlines()[-1]
+
+
+def test_RUN_30_a_graphics_card_whose_memory_is_too_small():
+    pytest.skip("there is no graphics card here; the same exception is raised for main memory")
+
+
+def test_RUN_21_equal_names_in_a_batch():
+    pytest.skip("there is no batch: a run writes one output, which RUN-20's lock keeps its own")
 
 
 def test_RUN_09_nobody_listens_and_the_run_goes_on(tmp_path):

@@ -1,5 +1,6 @@
 """What the machine offers."""
 
+import configparser
 import importlib.metadata
 import os
 import subprocess
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from nst_tf import machine
-from tests.command import environment
+from nst_tf.errors import MachineError
+from tests.command import ROOT, environment
 
 
 def test_peak_memory_is_in_bytes_and_sees_an_allocation():
@@ -68,3 +70,25 @@ def test_quiet_silences_libraries_and_only_while_it_lasts(capfd):
         warnings.warn("python speaks", stacklevel=1)
     os.write(2, b"we speak\n")
     assert capfd.readouterr().err == "we speak\n"
+
+
+def test_RUN_44_the_oldest_versions_are_those_of_the_package():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    required = dict(
+        line.split(">=") for line in setup["options"]["install_requires"].split() if ">=" in line
+    )
+    assert {name: required[name] for name in machine._FLOORS} == machine._FLOORS
+
+
+def test_RUN_44_an_older_version_is_refused_in_one_line(monkeypatch):
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda name: "1.9.3" if name == "scipy" else real(name)
+    )
+    with pytest.raises(MachineError, match=r"scipy is too old: it is 1\.9\.3, and 1\.17 or newer"):
+        machine.check_versions()
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda name: "1.100rc1" if name == "scipy" else real(name)
+    )
+    machine.check_versions()

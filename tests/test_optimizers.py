@@ -20,7 +20,7 @@ def go_on(step):
     return False
 
 
-def minimize(method, function, start, bounds=None, num_iterations=300, callback=go_on, state=None):
+def minimize(method, function, start, bounds=None, num_iterations=300, callback=go_on, **more):
     start = np.asarray(start, np.float32)
     return optimizers.minimize(
         method,
@@ -29,7 +29,7 @@ def minimize(method, function, start, bounds=None, num_iterations=300, callback=
         bounds=bounds,
         num_iterations=num_iterations,
         callback=callback,
-        state=state,
+        **more,
     )
 
 
@@ -368,3 +368,66 @@ def test_holds_blas_to_one_thread_and_gives_it_back():
     minimize("l-bfgs-b", watched, [[-1.0, 2.0]], num_iterations=2)
     assert {number for numbers in during for number in numbers} == {1}
     assert threads() == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_RUN_33_an_explosion_is_undone_from_the_best_point(method):
+    quiet = bowl(np.full((3, 4), 100.0), 1.0)
+    evaluations = 0
+
+    def explodes_once(x):
+        nonlocal evaluations
+        evaluations += 1
+        value, gradient = quiet(x)
+        return (1e30 if evaluations == 6 else value), gradient
+
+    found = minimize(method, explodes_once, np.zeros((3, 4)), num_iterations=60)
+    assert found.value < 1e-2 * quiet(np.zeros((3, 4)))[0]
+
+
+def test_RUN_33_where_it_explodes_for_ever_the_best_is_kept():
+    quiet = bowl(np.full((3, 4), 100.0), 1.0)
+    evaluations = 0
+
+    def explodes(x):
+        nonlocal evaluations
+        evaluations += 1
+        value, gradient = quiet(x)
+        return (1e30 if evaluations > 6 else value), gradient
+
+    found = minimize("adam", explodes, np.zeros((3, 4)), num_iterations=60)
+    assert (
+        found.stop_reason == "numerical failure: the loss grew to a million times its first value"
+    )
+    assert found.stop_reason.is_failure
+    assert found.value < quiet(np.zeros((3, 4)))[0]
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "l-bfgs-b"])
+def test_RUN_34_a_gradient_of_the_wrong_sign_is_told_and_the_start_kept(method):
+    right = bowl(np.full((3, 4), 100.0), 1.0)
+
+    def wrong(x):
+        value, gradient = right(x)
+        return value, -gradient
+
+    found = minimize(method, wrong, np.full((3, 4), 50.0), num_iterations=60)
+    assert found.stop_reason == "converged: no step along the gradient lowers the loss any more"
+    assert found.iterations == 0
+    np.testing.assert_array_equal(found.x, 50.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("evaluation", [1, 4])
+def test_stops_at_the_next_evaluation_with_the_best_point(method, evaluation):
+    evaluations = 0
+
+    def count(x):
+        nonlocal evaluations
+        evaluations += 1
+        return rosenbrock(x)
+
+    found = minimize(method, count, [[-1.0, 2.0]], stop=lambda: evaluations == evaluation)
+    assert found.stop_reason == "stopped on request"
+    assert evaluations == found.evaluations == evaluation
+    assert found.value <= rosenbrock(np.array([[-1.0, 2.0]], np.float32))[0]

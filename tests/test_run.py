@@ -2,18 +2,22 @@
 
 import csv
 import json
+import logging
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import images, parameters, pyramid, run, vgg19
+from nst_tf import checkpoint, images, parameters, pyramid, run, vgg19
+from nst_tf.checkpoint import Checkpoint, Position
 from nst_tf.config import Config, load_config
 from nst_tf.errors import InputError, MachineError, NumericalError
 from nst_tf.objective import Objective, layers_of
@@ -77,7 +81,8 @@ def test_says_what_it_does_and_no_more(finished):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"nst_tf {nst_tf.__version__}, ")
-    assert lines[0].endswith(" on CPU; iterations at 64x20: 6")
+    assert lines[0].endswith(" s")
+    assert " on CPU; iterations at 64x20: 6; about " in lines[0]
     first = os.path.relpath(output.with_suffix(".run") / "first.png", "/")
     assert lines[1] == f"first picture: {first}"
     assert [line.split("  ")[0] for line in lines[2:-1]] == ["iteration 3/6", "iteration 6/6"]
@@ -227,3 +232,69 @@ def test_RUN_12_14_a_signal_saves_the_best_picture(tmp_path, number, exit_code):
     assert record(output)["stop_reason"] == "stopped on request"
     assert 3 <= record(output)["iterations"] < 100000
     assert Image.open(output).size == (64, 20)
+
+
+def test_RUN_24_other_versions_go_on_with_a_warning(tmp_path, caplog):
+    config = small(tmp_path / "o.png")
+    folder = tmp_path / "o.run"
+    folder.mkdir()
+    elsewhere = {**checkpoint.environment(config), "scipy": "1.99", "cores": "64"}
+    position = Position(0, "float32", 6, 0, 1, 1.0, 1.0, np.zeros((20, 64, 3), np.float32), {})
+    checkpoint.save(folder, Checkpoint(3, {"weights": "ab"}, elsewhere, [], position))
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        found = run._interrupted(folder, {"weights": "ab"}, config)
+    assert found.number == 3
+    assert [record.message for record in caplog.records] == [
+        "the continuation will not be bit-identical: scipy, cores changed"
+    ]
+
+
+def test_RUN_28_many_snapshots_are_told_of_and_the_last_are_kept(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=8_000))
+    config = small(tmp_path / "o.png", save_iter=1, max_snapshots=2)
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        run.run(config)
+        assert caplog.records == []  # two pictures of 64x20 take 7680 bytes at most
+        run.run(config.model_copy(update={"max_snapshots": 0}))
+    assert "6 snapshots take up to 0.0 GB" in caplog.records[0].message
+    run.run(config)
+    names = sorted(path.name for path in (tmp_path / "o.run").glob("iteration-*"))
+    assert names[-2:] == ["iteration-5.png", "iteration-6.png"]
+
+
+def test_RUN_35_a_loss_that_cannot_change_is_no_success(tmp_path):
+    with pytest.raises(NumericalError, match="the loss did not change: the gradient is zero"):
+        run.run(small(tmp_path / "o.png", style_weight=0.0))
+    assert Image.open(tmp_path / "o.png").size == (64, 20)
+
+
+def test_RUN_45_a_run_in_a_thread_sets_no_handlers(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    failures = []
+
+    def work():
+        try:
+            run.run(small(tmp_path / "o.png", num_iterations=1))
+        except Exception as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert failures == []
+    assert Image.open(tmp_path / "o.png").size == (64, 20)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_new_run_mentions_the_one_it_could_have_gone_on_with(tmp_path, caplog):
+    config = small(tmp_path / "o.png", num_iterations=1)
+    inputs = run._read(config)
+    (tmp_path / "o.run").mkdir()
+    position = Position(0, "float32", 6, 0, 1, 1.0, 1.0, np.zeros((20, 64, 3), np.float32), {})
+    point = Checkpoint(3, inputs.identity(config), {}, [[1.0] * 9] * 4, position)
+    checkpoint.save(tmp_path / "o.run", point)
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        run.run(config)
+    assert [record.message for record in caplog.records] == [
+        "beginning anew; --resume would go on after 4 iterations"
+    ]
