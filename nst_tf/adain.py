@@ -99,7 +99,7 @@ def _build_decoder(parameters: Mapping[str, np.ndarray], precision: str) -> kera
     for number, outputs in enumerate(channels, start=1):
         last = number == len(channels)
         dtype = "float32" if last else precision
-        x = vgg19.ReflectionPadding2D(dtype=dtype)(x)
+        x = vgg19.Padding2D("reflect", dtype)(x)
         layer = keras.layers.Conv2D(outputs, 3, activation=None if last else "relu", dtype=dtype)
         x = layer(x)
         layer.set_weights([parameters[f"conv{number}/{part}"] for part in ("kernel", "bias")])

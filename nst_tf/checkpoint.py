@@ -27,7 +27,9 @@ _MAX_BYTES = 2**36
 _WITHOUT_EFFECT = frozenset(
     [
         "content_image",
+        "content_masks",
         "style_image",
+        "style_masks",
         "init",
         "weights",
         "weights_sha256",
@@ -150,8 +152,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         MachineError: It cannot be written; the last one is intact.
     """
-    data = encode(checkpoint)
-    storage.publish(folder / _NAMES[checkpoint.number % 2], data)
+    storage.publish(folder / _NAMES[checkpoint.number % 2], *encode(checkpoint))
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -187,8 +188,8 @@ def remove(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def encode(checkpoint: Checkpoint) -> bytes:
-    """Makes the bytes of a file of a checkpoint."""
+def encode(checkpoint: Checkpoint) -> tuple[bytes, bytes]:
+    """Makes the bytes of a file of a checkpoint: the digest, and what follows it."""
     position = checkpoint.position
     arrays = {"picture": position.picture}
     arrays |= {f"state/{name}": array for name, array in position.state.items()}
@@ -205,7 +206,7 @@ def encode(checkpoint: Checkpoint) -> bytes:
         {name: np.asarray(array, order="C") for name, array in arrays.items()},
         {"format": _FORMAT, "record": json.dumps(record)},
     )
-    return hashlib.sha256(payload).digest() + payload
+    return hashlib.sha256(payload).digest(), payload
 
 
 def read(path: Path) -> Checkpoint:

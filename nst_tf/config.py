@@ -1,6 +1,7 @@
 """What a run is asked to do: the schema of every setting, and the YAML files that give them."""
 
 import io
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from nst_tf.values import (
     File,
     Files,
     Layers,
+    LayerStyles,
     Number,
     Pyramid,
     Sha256,
@@ -66,7 +68,25 @@ class Config(BaseModel):
     style_blend_weights: Weights = Field(
         (), description="the weight of each style picture, as in 0.3,0.7; equal when left out"
     )
+    content_masks: Files = Field(
+        (), description="the masks of regions of the content, white where a style goes, up to 64"
+    )
+    style_masks: Files = Field(
+        (), description="the masks of what to take from each region's style, one for each region"
+    )
     output_image: File = Field(Path("out.png"), description="the picture to write")
+    bit_depth: Whole = Field(
+        8, ge=8, le=16, multiple_of=8, description="the bits of each colour, 8 or 16 (PNG, TIFF)"
+    )
+    quality: Whole = Field(
+        0,
+        ge=0,
+        le=100,
+        description="the quality of JPEG, WebP and AVIF, 1 to 100; 0 is 95, and WebP without loss",
+    )
+    color_profile: Literal["srgb", "keep"] = Field(
+        "srgb", description="the colour space of the result, srgb, or keep for the content's own"
+    )
     image_size: Whole = Field(
         512, ge=1, le=32768, description="the longer side of the result in pixels, 1 to 32768"
     )
@@ -90,6 +110,10 @@ class Config(BaseModel):
         {f"block{block}_conv1": 1.0 for block in range(1, 6)},
         description="the layers that compare manners: names, or name:weight, with commas",
     )
+    layer_styles: LayerStyles = Field(
+        {},
+        description="the layers that only one style picture is for: name:number, with commas",
+    )
     content_weight: Weight = Field(
         1.0, description="the weight of the content loss, 0 or 1e-12 to 1e12"
     )
@@ -99,11 +123,22 @@ class Config(BaseModel):
     tv_weight: Weight = Field(
         0.0, description="the weight of the total variation, 0 or 1e-12 to 1e12"
     )
+    normalize_gradients: bool = Field(
+        False,
+        description="whether weights mean the same for any picture, layers and network, true or "
+        "false",
+    )
+    tv_exponent: Whole = Field(
+        2, ge=1, le=2, description="the power of differences in the total variation, 1 or 2"
+    )
     pooling: Literal["max", "average"] = Field(
         "max", description="how the network halves its maps, max or average"
     )
-    padding: Literal["zero", "reflect"] = Field(
-        "zero", description="what the network sees beyond the borders, zero or reflect"
+    padding: Literal["zero", "reflect", "replicate"] = Field(
+        "zero", description="what the network sees beyond the borders, zero, reflect or replicate"
+    )
+    original_colors: Literal["none", "luminance", "histogram", "match"] = Field(
+        "none", description="how the content's colours are kept: none, luminance, histogram, match"
     )
     preset: Literal["draft", "default", "fine"] = Field(
         "default", description="how much time to take: draft, default or fine"
@@ -201,15 +236,44 @@ class Config(BaseModel):
                     f"name a layer, or set {weight} to 0",
                     where=_place(info, layers, weight),
                 )
-        blend, styles = self.style_blend_weights, len(self.style_image)
-        if blend and (not any(blend) or (styles and len(blend) != styles)):
+        self._regions_fit(info)
+        blend = self.style_blend_weights
+        parts, kind = len(self.style_image), "style pictures"
+        if self.content_masks:
+            parts, kind = len(self.content_masks), "regions"
+        if blend and (not any(blend) or (parts and len(blend) != parts)):
             raise InputError(
                 f"style_blend_weights cannot be {shown(list(blend))}",
-                f"there are {len(blend)} weights of sum {sum(blend):g} for {styles} style pictures",
-                "give every style picture its weight, one of them positive",
+                f"there are {len(blend)} weights of sum {sum(blend):g} for {parts} {kind}",
+                f"give each of the {kind} its weight, one of them positive",
                 where=_place(info, "style_blend_weights", "style_image"),
             )
         return self
+
+    def _regions_fit(self, info: ValidationInfo) -> None:
+        regions, styles = len(self.content_masks), len(self.style_image)
+        if regions and styles not in (0, 1, regions):
+            raise InputError(
+                "content_masks and style_image do not fit together",
+                f"there are {regions} masks for {styles} style pictures",
+                "give every region its style picture, or all of them the same one",
+                where=_place(info, "content_masks", "style_image"),
+            )
+        if self.style_masks and len(self.style_masks) != regions:
+            raise InputError(
+                "style_masks and content_masks do not fit together",
+                f"there are {len(self.style_masks)} masks of styles and {regions} of the content",
+                "give every region one of each, or no style_masks at all",
+                where=_place(info, "style_masks", "content_masks"),
+            )
+        highest = max(self.layer_styles.values(), default=0)
+        if styles and highest > styles:
+            raise InputError(
+                f"layer_styles cannot name style {highest}",
+                f"there are {styles} style pictures",
+                "number them from 1",
+                where=_place(info, "layer_styles"),
+            )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -239,6 +303,40 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     values, lines = yaml_file.read_mapping(path)
     folder = path.absolute().parent
     sources = {key: Source(f"{path}, line {line}", folder) for key, line in lines.items()}
+    return Config.model_validate(
+        values | given, context=sources | {key: Source(f"--{key}") for key in given}
+    )
+
+
+def recall_config(
+    settings: str, picture: Path, overrides: Mapping[str, object] | None = None
+) -> Config:
+    """Reads the settings that a picture was made with.
+
+    Args:
+        settings: JSON of `portable`, as it stands in the picture.
+        picture: The picture; paths are relative to its folder.
+        overrides: Values that win, as from flags.
+
+    Returns:
+        The configuration that makes the picture again, with what wins.
+
+    Raises:
+        InputError: The settings cannot be read, or a value is refused.
+    """
+    try:
+        values = json.loads(settings)
+        values.pop("nst_tf", None)
+    except (ValueError, AttributeError) as error:
+        raise InputError(
+            "cannot read the settings in the picture",
+            f"they are not what nst_tf writes ({error})",
+            "give the settings as flags, or as a YAML file with --config",
+            where=picture,
+        ) from error
+    given = dict(overrides or {})
+    folder = picture.absolute().parent
+    sources = {key: Source(f"{picture}", folder) for key in values}
     return Config.model_validate(
         values | given, context=sources | {key: Source(f"--{key}") for key in given}
     )

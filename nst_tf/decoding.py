@@ -3,10 +3,15 @@
 import io
 import logging
 import re
+import warnings
 
+import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError, features
+from PIL.ImageFile import ImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from nst_tf import machine
 from nst_tf.errors import InputError, printable
@@ -16,12 +21,16 @@ logger = logging.getLogger("nst_tf")
 Picture = npt.NDArray[np.float32]
 """RGB [H, W, 3] in [0, 255]."""
 
+_Deep = npt.NDArray[np.uint16]
+
 # Above this, Pillow itself refuses to open a picture (a decompression bomb).
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 
 # Other decoders stay out: nobody needs them here, and each is a way in for a hostile file.
 # Pillow opens a phone's MPO through JPEG.
-_DECODERS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+_DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+if features.check("avif"):  # which Pillow can be built without
+    _DECODERS.append("AVIF")
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG",
@@ -39,22 +48,31 @@ _SIGNATURES = {
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
 }
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+_RGB_SPACE = b"RGB "  # what an ICC profile says of its space, ICC.1:2022, 7.2.6
+_LARGEST_PROFILE = 2**20  # what Pillow reads back from a PNG
+_DEEP_PNG = {"RGB;16B": 3, "RGBA;16B": 4, "LA;16B": 2}  # what Pillow calls it, and its channels
 _DAMAGED = "the file is cut short or damaged"
+_BAD_EXIF = "EXIF is damaged, the picture may not be upright"
 _SAVE_AGAIN = "get it again, or open it elsewhere and save it as PNG"
 
 
-def decode(data: bytes, max_pixels: int, where: object = "") -> Picture:
-    """Decodes a JPEG, PNG, WebP, TIFF, BMP or GIF; the content decides, not a name.
+def decode(
+    data: bytes, max_pixels: int, where: object = "", profile: bytes | None = None
+) -> Picture:
+    """Decodes a JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF; the content decides, not a name.
 
-    The picture is turned upright as its EXIF says, converted to sRGB by its colour profile and
-    put on white where it is transparent. Grey of 16 bits keeps its precision, colour of 16 bits is
-    read as 8. Of several frames or pages the first is taken. What was lost is logged as a warning.
+    The picture is turned upright as its EXIF says, converted by its colour profile, without which
+    it counts as sRGB, and put on white where it is transparent. 16 bits in a PNG or TIFF keep
+    their precision, but CMYK is read as 8. Of several frames or pages the first is taken. What was
+    lost is logged as a warning.
 
     Args:
         data: The bytes of the file.
         max_pixels: The most pixels to decode, checked against the header before decoding;
             anything above `MAX_PIXELS` counts as that.
         where: The file's name for messages.
+        profile: The RGB colour profile to convert to, as from `rgb_profile`; without one, sRGB.
 
     Returns:
         RGB [H, W, 3] in [0, 255].
@@ -71,7 +89,7 @@ def decode(data: bytes, max_pixels: int, where: object = "") -> Picture:
     notes: list[str] = []
     try:
         with machine.quiet():
-            image = Image.open(io.BytesIO(data), formats=_DECODERS)
+            image = _open(data)
             if image.width * image.height > limit:
                 raise too_large
             if image.mode in ("I", "F"):
@@ -79,7 +97,7 @@ def decode(data: bytes, max_pixels: int, where: object = "") -> Picture:
                     "32-bit or signed integers" if image.mode == "I" else "floating-point numbers"
                 )
                 raise _refusal(f"its pixels are {kind}", "convert to 8- or 16-bit unsigned", where)
-            picture = _to_rgb(image, notes)
+            picture = _to_rgb(data, image, profile, notes)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -94,19 +112,85 @@ def decode(data: bytes, max_pixels: int, where: object = "") -> Picture:
     return picture
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> Picture:
+def rgb_profile(data: bytes) -> bytes | None:
+    """Finds the colour profile of a picture whose values are RGB.
+
+    Args:
+        data: The bytes of the file, of any kind.
+
+    Returns:
+        The ICC profile, to which other pictures can be converted; None where there is none.
+    """
+    try:
+        with machine.quiet():
+            image = _open(data)
+            profile = image.info.get("icc_profile")
+            if not isinstance(profile, bytes) or len(profile) > _LARGEST_PROFILE:
+                return None
+            if image.mode in ("CMYK", "LAB") or _space(profile) != _RGB_SPACE:
+                return None
+            _transform(np.zeros((1, 1, 3), np.float32), _SRGB, profile)
+            return profile
+    except Exception:  # noqa: BLE001 - a parser of untrusted bytes
+        return None
+
+
+def from_integers(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> Picture:
+    """Gives the values that a picture's integers stand for.
+
+    Args:
+        pixels: Any shape, of 8 or 16 bits.
+
+    Returns:
+        The same shape in [0, 255].
+    """
+    picture = pixels.astype(np.float32, order="C")
+    if pixels.dtype == np.uint16:
+        picture /= np.float32(257)
+    return picture
+
+
+def _open(data: bytes) -> ImageFile:
+    """Reads the header; refuses a TIFF whose tags are cut off, as its colours may be among them."""
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        image = Image.open(io.BytesIO(data), formats=_DECODERS)
+    cut_off = any(re.search("Truncated|Expecting to", str(told.message)) for told in complaints)
+    if cut_off and image.format == "TIFF":
+        raise OSError("its tags are incomplete")
+    return image
+
+
+def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> Picture:
     """Decodes an opened picture; `notes` gains what the user should know."""
-    deep = any(";16" in str(tile) for tile in getattr(image, "tile", ()))
-    if deep and not image.mode.startswith("I;16"):
-        logger.debug("16 bits per channel are read as 8")
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview or a depth map
         notes.append(f"animated, using the first of {frames} frames")
+    shape = _deep_shape(image)
+    if shape:
+        return _deep_to_rgb(_deep_samples(data, image, shape), image, target, notes)
+    if any("CMYK;16" in str(tile) for tile in image.tile):
+        logger.debug("16 bits per channel are read as 8")
     image.load()
     profile = image.info.get("icc_profile")
     _turn_upright(image, notes)
     if image.mode.startswith("I;16"):
-        return _grey16_to_rgb(image, profile, notes)
+        return _grey16_to_rgb(image, profile, target, notes)
+    return _shallow_to_rgb(image, profile, target, notes)
+
+
+def _turn_upright(image: Image.Image, notes: list[str]) -> None:
+    """Turns the picture in place as its EXIF orientation says."""
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception:  # noqa: BLE001 - a parser of untrusted bytes; the pixels are still good
+        notes.append(_BAD_EXIF)
+
+
+def _shallow_to_rgb(
+    image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
+) -> Picture:
+    """Converts what Pillow holds in 8 bits."""
     alpha: npt.NDArray[np.float32] | None = None
     grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
@@ -115,18 +199,14 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Picture:
         alpha = np.asarray(image.getchannel("A"), np.float32) / np.float32(255)
     if image.mode not in ("CMYK", "LAB"):
         image = image.convert("L" if grey else "RGB")
-    return _on_white(np.asarray(_to_srgb(image, profile, notes), np.float32), alpha, notes)
+    elif image.mode == "CMYK" and not profile:
+        notes.append("CMYK without a colour profile, colours are approximate")
+    return _on_white(_converted(image, profile, target, notes), alpha, notes)
 
 
-def _turn_upright(image: Image.Image, notes: list[str]) -> None:
-    """Turns the picture in place as its EXIF orientation says."""
-    try:
-        ImageOps.exif_transpose(image, in_place=True)
-    except Exception:  # noqa: BLE001 - a parser of untrusted bytes; the pixels are still good
-        notes.append("EXIF is damaged, the picture may not be upright")
-
-
-def _grey16_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Picture:
+def _grey16_to_rgb(
+    image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
+) -> Picture:
     """Scales 16-bit grey as it is; Pillow's own conversion clips it to white."""
     values = np.asarray(image)
     transparent = image.info.get("transparency")
@@ -135,28 +215,137 @@ def _grey16_to_rgb(image: Image.Image, profile: bytes | None, notes: list[str]) 
     white = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero; Pillow leaves it so
         values = white - values
-    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[np.newaxis])
-    curve = np.asarray(_to_srgb(ramp, profile, notes))[0, :, 0]
-    grey = np.interp(values / (white / 255), np.arange(256), curve)
-    rgb = np.repeat(grey[:, :, np.newaxis].astype(np.float32), 3, axis=2)
-    return _on_white(rgb, alpha, notes)
+    grey = (values / (white / 255)).astype(np.float32)[:, :, np.newaxis]
+    return _on_white(_converted(grey, profile, target, notes), alpha, notes)
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """Converts L, RGB, CMYK or LAB to RGB by the file's colour profile."""
-    if not profile:
-        if image.mode == "CMYK":
-            notes.append("CMYK without a colour profile, colours are approximate")
-        return image.convert("RGB")
+def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
+    """Tells how colour of 16 bits is stored, which Pillow reads as 8; None of other pictures."""
+    if isinstance(image, PngImageFile):
+        channels = _DEEP_PNG.get(str(image.tile[0].args))
+        transparent = "transparency" in image.info  # which libpng makes a channel of
+        return (image.height, image.width, channels + transparent) if channels else None
+    if not isinstance(image, TiffImageFile):
+        return None
+    tags = image.tag_v2
+    rgb = tags.get(ExifTags.Base.PhotometricInterpretation) == 2
+    if not rgb or set(tags.get(ExifTags.Base.BitsPerSample, ())) != {16}:
+        return None
+    # A tile is decoded whole, however small the picture.
+    if tags.get(ExifTags.Base.TileWidth, 1) * tags.get(ExifTags.Base.TileLength, 1) > MAX_PIXELS:
+        raise ValueError("its tiles are far larger than the picture")
+    channels = tags[ExifTags.Base.SamplesPerPixel]
+    # As stored: Pillow's own width and height are those of the picture turned upright.
+    shape = tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth]
+    return (channels, *shape) if _is_planar(image) else (*shape, channels)
+
+
+def _deep_samples(data: bytes, image: ImageFile, shape: tuple[int, ...]) -> _Deep:
+    """Decodes [H, W, channels]; what differs from the `shape` in the header is refused."""
+    out = np.empty(shape, np.uint16)
+    if not isinstance(image, TiffImageFile):
+        imagecodecs.png_decode(data, out=out)
+        return out
+    imagecodecs.tiff_decode(data, out=out)
+    return np.moveaxis(out, 0, 2) if _is_planar(image) else out
+
+
+def _is_planar(image: TiffImageFile) -> bool:
+    return bool(image.tag_v2.get(ExifTags.Base.PlanarConfiguration) == 2)
+
+
+def _deep_to_rgb(
+    samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]
+) -> Picture:
+    """Does for colour of 16 bits what Pillow does for 8."""
+    picture = from_integers(_turned(samples, _orientation(image, notes)))
+    alpha: npt.NDArray[np.float32] | None = None
+    colours = np.ascontiguousarray(picture[:, :, : 1 if picture.shape[2] == 2 else 3])
+    if image.has_transparency_data:
+        alpha = picture[:, :, -1] / np.float32(255)
+        if getattr(image, "tag_v2", {}).get(ExifTags.Base.ExtraSamples) == (1,):  # premultiplied
+            opaque = np.maximum(alpha, np.float32(1 / 65535))[:, :, np.newaxis]
+            colours = np.minimum(colours / opaque, np.float32(255))
+    profile = image.info.get("icc_profile")
+    return _on_white(_converted(colours, profile, target, notes), alpha, notes)
+
+
+def _orientation(image: ImageFile, notes: list[str]) -> int:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if image.mode == "L" and source.profile.xcolor_space == "RGB ":
-            image = image.convert("RGB")
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, image.mode, "RGB").apply(image)
-    except (ImageCms.PyCMSError, OSError):
-        notes.append("the colour profile is damaged or does not fit, colours taken as sRGB")
-        return image.convert("RGB")
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - a parser of untrusted bytes; the pixels are still good
+        notes.append(_BAD_EXIF)
+        return 1
+
+
+def _turned(samples: _Deep, orientation: int) -> _Deep:
+    """Turns [H, W, channels] upright from an EXIF orientation (Exif 2.32, 4.6.4 A)."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return samples
+
+
+def _converted(
+    pixels: Image.Image | Picture, profile: bytes | None, target: bytes | None, notes: list[str]
+) -> Picture:
+    """Converts by the file's colour profile to RGB of the profile `target`, or sRGB.
+
+    Args:
+        pixels: An image in L, RGB, CMYK or LAB, or grey or RGB [H, W, 1 or 3] in [0, 255].
+        profile: What the file says its values mean.
+        target: What the result's values are to mean.
+        notes: Gains what the user should know.
+
+    Returns:
+        RGB [H, W, 3] in [0, 255].
+    """
+    if profile and profile != target:
+        try:
+            return _transform(pixels, profile, target or _SRGB)
+        except (ImageCms.PyCMSError, imagecodecs.CmsError, OSError, ValueError):
+            notes.append("the colour profile is damaged or does not fit, colours taken as sRGB")
+    rgb = _as_rgb(pixels)
+    return rgb if target in (None, profile) else _transform(rgb, _SRGB, target)
+
+
+def _as_rgb(pixels: Image.Image | Picture) -> Picture:
+    if isinstance(pixels, Image.Image):
+        return np.asarray(pixels.convert("RGB"), np.float32)
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
+def _transform(pixels: Image.Image | Picture, source: bytes, target: bytes) -> Picture:
+    """Converts from one profile to another; an array in floating point, where nothing is rounded.
+
+    LittleCMS is quick with 8 bits, and coarse with 16: there it interpolates in a grid.
+    """
+    if isinstance(pixels, Image.Image):
+        if pixels.mode == "L" and _space(source) == _RGB_SPACE:
+            pixels = pixels.convert("RGB")
+        here, there = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (source, target))
+        transform = ImageCms.buildTransform(here, there, pixels.mode, "RGB")
+        return np.asarray(transform.apply(pixels), np.float32)
+    if _space(source) == _RGB_SPACE:
+        pixels = _as_rgb(pixels)
+    colours = imagecodecs.cms_transform(
+        np.ascontiguousarray(pixels / np.float32(255)),
+        source,
+        target,
+        colorspace="gray" if pixels.shape[2] == 1 else "rgb",
+        outcolorspace="rgb",
+    )
+    if not np.isfinite(colours).all():
+        raise ValueError("the profile leads to values that are not finite")
+    scaled: Picture = np.clip(colours * np.float32(255), 0, 255)
+    return scaled.reshape(*pixels.shape[:2], 3)
+
+
+def _space(profile: bytes) -> bytes:
+    return profile[16:20]
 
 
 def _on_white(rgb: Picture, alpha: npt.NDArray[np.float32] | None, notes: list[str]) -> Picture:

@@ -1,12 +1,14 @@
 """The command line: one flag for each setting, and the switches of the command itself."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 
 import nst_tf
-from nst_tf.config import Config, load_config, require_files
+from nst_tf import images
+from nst_tf.config import Config, load_config, recall_config, require_files
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.values import Source
 from nst_tf.yaml_file import scalar
@@ -19,7 +21,10 @@ _SWITCHES = {
     "help": "print this and stop",
     "version": "print the version and stop",
 }
-_CONFIG = "a YAML file of settings; flags win over it"
+_SOURCES = {
+    "config": "a YAML file of settings; flags win over it",
+    "rerun": "a picture that nst_tf made, to make it again; flags win over its settings",
+}
 # The heading above the flag of each of these settings.
 _HEADINGS = {
     "content_image": "Pictures",
@@ -58,8 +63,8 @@ class _Flags(flags.FlagValues):  # type: ignore[misc]
 def parse(argv: Sequence[str]) -> Command:
     """Reads the command line and the configuration file that it names.
 
-    A path in a flag is relative to the current folder. `--style_image` may be repeated;
-    weights and layers are lists with commas.
+    A path in a flag is relative to the current folder. `--style_image` and the masks may be
+    repeated; weights and layers are lists with commas.
 
     Args:
         argv: The arguments, without the program's name.
@@ -96,8 +101,16 @@ def parse(argv: Sequence[str]) -> Command:
         for name in Config.model_fields
         if defined[name].present
     }
+    if defined["config"].present and defined["rerun"].present:
+        raise InputError(
+            "--config and --rerun do not go together",
+            "both give all the settings",
+            "leave one of them out, and change single settings by flags",
+        )
     if defined["config"].present:
         config = load_config(defined["config"].value, given)
+    elif defined["rerun"].present:
+        config = _recalled(Path(defined["rerun"].value), given)
     else:
         sources = {name: Source(f"--{name}") for name in given}
         config = Config.model_validate(given, context=sources)
@@ -110,6 +123,18 @@ def parse(argv: Sequence[str]) -> Command:
     )
 
 
+def _recalled(picture: Path, given: dict[str, object]) -> Config:
+    settings = images.settings_of(picture)
+    if settings is None:
+        raise InputError(
+            "there are no settings to recall",
+            "the file is not there, nst_tf did not write it, or its metadata were removed",
+            "name a picture that nst_tf made",
+            where=picture,
+        )
+    return recall_config(settings, picture, given)
+
+
 def help_text() -> str:
     """Describes every flag in a line.
 
@@ -117,7 +142,7 @@ def help_text() -> str:
         The text of `--help`.
     """
     lines = ["usage: python -m nst_tf.main --config=FILE.yaml [--KEY=VALUE ...]", "", "The command"]
-    lines += [_line(name, text) for name, text in {"config": _CONFIG, **_SWITCHES}.items()]
+    lines += [_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
     for name, field in Config.model_fields.items():
         if name in _HEADINGS:
             lines += ["", _HEADINGS[name]]
@@ -129,13 +154,14 @@ def help_text() -> str:
 def _define() -> _Flags:
     defined = _Flags()
     defined.set_gnu_getopt()
-    flags.DEFINE_string("config", None, _CONFIG, flag_values=defined)
+    for name, text in _SOURCES.items():
+        flags.DEFINE_string(name, None, text, flag_values=defined)
     for name, text in _SWITCHES.items():
         flags.DEFINE_boolean(name, False, text, flag_values=defined)
     for name, field in Config.model_fields.items():
         if field.annotation is bool:
             define = flags.DEFINE_boolean
-        elif name == "style_image":
+        elif name in ("style_image", "content_masks", "style_masks"):
             define = flags.DEFINE_multi_string  # repeated, as a path may hold a comma
         else:
             define = flags.DEFINE_string

@@ -1,49 +1,32 @@
 """Picture files to float32 RGB arrays and back: reading, resizing, the one rounding, encoding."""
 
-import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 
-from nst_tf import machine, storage
-from nst_tf.decoding import Picture, decode
-from nst_tf.errors import InputError, NumericalError, did_you_mean
-
-FORMATS: Mapping[str, str] = MappingProxyType(
-    {
-        ".png": "PNG",
-        ".jpg": "JPEG",
-        ".jpeg": "JPEG",
-        ".webp": "WEBP",
-        ".tif": "TIFF",
-        ".tiff": "TIFF",
-    }
-)
-"""The suffix of an output file to Pillow's name of the format."""
+from nst_tf import decoding, machine, storage
+from nst_tf.decoding import Picture
+from nst_tf.decoding import from_integers as from_integers
+from nst_tf.encoding import FORMATS as FORMATS
+from nst_tf.encoding import Pixels, settings_in
+from nst_tf.encoding import check_output as check_output
+from nst_tf.encoding import encode as encode
+from nst_tf.errors import NumericalError
 
 DEFAULT_MAX_PIXELS = 100_000_000
 _MAX_BYTES = 256 * 2**20
 
-_OPTIONS: Mapping[str, Mapping[str, object]] = {
-    "PNG": {"compress_level": 6},
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
-    "TIFF": {"compression": "tiff_deflate"},
-}
-_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}  # libjpeg's JPEG_MAX_DIMENSION, WebP's 14 bits
-_SOFTWARE = "nst_tf"
 
-
-def read(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
+def read(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS, profile: bytes | None = None) -> Picture:
     """Reads a picture file; see `decoding.decode` for what is done with orientation and colour.
 
     Args:
-        path: A JPEG, PNG, WebP, TIFF, BMP or GIF file.
+        path: A JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF file.
         max_pixels: The most pixels to decode.
+        profile: The RGB colour profile to convert to, as from `profile_of`; without one, sRGB.
 
     Returns:
         RGB [H, W, 3] in [0, 255].
@@ -51,7 +34,26 @@ def read(path: Path, max_pixels: int = DEFAULT_MAX_PIXELS) -> Picture:
     Raises:
         InputError: There is no such file, or it holds no picture that can be used.
     """
-    return decode(_read_bytes(path), max_pixels, path)
+    return decoding.decode(_read_bytes(path), max_pixels, path, profile)
+
+
+def profile_of(path: Path) -> bytes | None:
+    """Finds the colour profile that a picture can be worked on and saved in.
+
+    With `read(path, profile=profile_of(path))` its values stay as they are in the file, and with
+    `read(other, profile=profile_of(path))` another picture means the same colours.
+
+    Args:
+        path: A picture file.
+
+    Returns:
+        The ICC profile in the file. None, which means sRGB, where there is none, where its values
+        are not RGB, or where nothing can be converted to it.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    return decoding.rgb_profile(_read_bytes(path))
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -109,14 +111,16 @@ def _per_channel(picture: Picture, change: Callable[[Image.Image], Image.Image])
     return clipped
 
 
-def to_uint8(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+def quantise(picture: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
     """Rounds to what a file can hold; the only place where a picture loses precision.
 
     Args:
         picture: Any shape; values outside [0, 255] are clipped.
+        bit_depth: 8 or 16.
 
     Returns:
-        The same shape, each value the nearest of 0 to 255 (ties to even).
+        The same shape, each value the nearest of 0 to 255 (ties to even), or with 16 bits, where
+        65535 is 255, the nearest of 0 to 65535.
 
     Raises:
         NumericalError: Some value is NaN or infinite.
@@ -128,53 +132,15 @@ def to_uint8(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
             f"{bad} of its {picture.size} values are not finite",
             "lower style_weight or tv_weight, or use precision float32",
         )
-    rounded: npt.NDArray[np.uint8] = np.rint(np.clip(picture, 0, 255)).astype(np.uint8)
-    return rounded
+    deep = bit_depth == 16
+    rounded = np.rint(np.clip(picture, 0, 255) * (257 if deep else 1))
+    pixels: Pixels = rounded.astype(np.uint16 if deep else np.uint8)
+    return pixels
 
 
-def check_output(path: Path, shape: tuple[int, int] | None = None) -> None:
-    """Refuses at the start what `encode` could not write at the end.
-
-    Args:
-        path: The output file; only its name is looked at.
-        shape: Height and width of the picture to come, once known.
-
-    Raises:
-        InputError: The suffix is unknown, or the format cannot hold a side so long.
-    """
-    what = "cannot write the picture"
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        why = f"the format follows the suffix, and {path.suffix!r} is not known"
-        raise InputError(what, why, did_you_mean(suffix, FORMATS), where=path)
-    limit = _LONGEST_SIDE.get(FORMATS[suffix])
-    if shape and limit and max(shape) > limit:
-        why = f"{FORMATS[suffix]} holds at most {limit} pixels a side, not {max(shape)}"
-        raise InputError(what, why, "choose .png or .tiff", where=path)
-
-
-def encode(pixels: npt.NDArray[np.uint8], suffix: str, settings: str) -> bytes:
-    """Encodes a picture with the settings that made it.
-
-    PNG, WebP and TIFF hold the pixels exactly; JPEG has quality 95 and full colour resolution. The
-    file has no orientation and no colour profile, which means upright and sRGB. An Exif block of
-    `Software` and `ImageDescription` holds the settings in all four formats.
-
-    Args:
-        pixels: RGB [H, W, 3].
-        suffix: One of `FORMATS`, in any case.
-        settings: ASCII of less than 60,000 characters (a JPEG's Exif ends there), such as JSON.
-
-    Returns:
-        The bytes of the file.
-    """
-    name = FORMATS[suffix.lower()]
-    exif = Image.Exif()
-    exif[ExifTags.Base.Software] = _SOFTWARE
-    exif[ExifTags.Base.ImageDescription] = settings
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, name, exif=exif, **_OPTIONS[name])
-    return file.getvalue()
+def to_uint8(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
+    """Rounds to 8 bits, see `quantise`."""
+    return quantise(picture).astype(np.uint8, copy=False)
 
 
 def settings_of(path: Path) -> str | None:
@@ -189,9 +155,6 @@ def settings_of(path: Path) -> str | None:
     try:
         data = _read_bytes(path)
         with machine.quiet():
-            exif = Image.open(io.BytesIO(data), formats=tuple(_OPTIONS)).getexif()
+            return settings_in(data)
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes
         return None
-    settings = exif.get(ExifTags.Base.ImageDescription)
-    mine = exif.get(ExifTags.Base.Software) == _SOFTWARE
-    return settings if mine and isinstance(settings, str) else None

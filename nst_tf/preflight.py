@@ -16,14 +16,18 @@ from nst_tf.config import Config
 from nst_tf.errors import MachineError
 from nst_tf.pyramid import Level
 
-_BASE_BYTES = 0.75e9
-_BYTES_PER_PIXEL = {"float32": 8000.0, "bfloat16": 5200.0}
-_STYLE_BYTES_PER_PIXEL = 2600.0
+_BASE_BYTES = 1.0e9
+_BYTES_PER_PIXEL = 1800.0
+_STYLE_BYTES_PER_PIXEL = 1700.0
+"""float32 and bfloat16 take nearly the same: the result's loss is computed in float32."""
+
+_OPTIMIZER_BYTES_PER_PIXEL = {"lbfgs": 500.0, "l-bfgs-b": 2000.0, "adam": 100.0, "bfgs": 0.0}
+_CHECKPOINT_COPIES = 2
 
 _FLOP_PER_PIXEL = 1.445e6
 """Multiplications and additions of one evaluation of loss and gradient, up to block5_conv1."""
 
-_SPEED = {"float32": 0.8, "bfloat16": 1.5}
+_SPEED = {"float32": 0.95, "bfloat16": 1.6}
 """How fast an evaluation computes, in units of the speed of a float32 matrix product."""
 
 _START_SECONDS = 8.0
@@ -55,7 +59,7 @@ def needs(levels: Sequence[Level], config: Config) -> Needs:
         The estimate; the memory is rather too high than too low.
     """
     precision = _precision(config)
-    size = round(_memory(levels[-1], precision))
+    size = round(_memory(levels[-1], config))
     if _has_graphics_card():
         return Needs(size, None, None)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
@@ -105,12 +109,16 @@ def describe(needs: Needs) -> str:
     return text
 
 
-def _memory(level: Level, precision: str) -> float:
-    styles = sum(math.prod(shape) for shape in level.style_shapes)
+def _memory(level: Level, config: Config) -> float:
+    """Sums up the network's maps for the picture and the largest style, and the optimiser's own."""
+    own = _OPTIMIZER_BYTES_PER_PIXEL[config.optimizer]
+    if config.checkpoint_seconds and config.optimizer in ("lbfgs", "adam"):
+        own *= 1 + _CHECKPOINT_COPIES
+    style = max(math.prod(shape) for shape in level.style_shapes)
     return (
         _BASE_BYTES
-        + _BYTES_PER_PIXEL[precision] * math.prod(level.shape)
-        + _STYLE_BYTES_PER_PIXEL * styles
+        + (_BYTES_PER_PIXEL + own) * math.prod(level.shape)
+        + _STYLE_BYTES_PER_PIXEL * style
     )
 
 

@@ -13,6 +13,9 @@ Shape = tuple[int, int]
 _COARSEST = 100
 """Longer side in pixels below which little is left of a picture's composition."""
 
+_AS_THE_LAST = 512
+"""The size in pixels at which a coarse level gets as many iterations as the last level."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -84,16 +87,19 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
 def _automatic(config: Config) -> list[tuple[int, int]]:
     """Halves the size and doubles the iterations: each level takes half the time of the next.
 
-    The large shapes of a style come from the coarse levels, which cost next to nothing. A start
-    that is a picture, the content's or a file's, would lose its fine detail there, and has none.
+    The large shapes of a style come from the coarse levels, which cost next to nothing. How many
+    iterations a level gets depends on its own size only, so that a small result goes the same way
+    as a large one and foretells it. A start that is a picture, the content's or a file's, would
+    lose its fine detail on coarse levels, and has none.
     """
     levels: list[tuple[int, int]] = []
-    if config.init not in ("adain", "noise"):
+    if config.init not in ("adain", "noise") or not config.num_iterations:
         return levels
-    size, iterations = config.image_size // 2, 2 * config.num_iterations
-    while size >= _COARSEST and iterations:
+    size = config.image_size // 2
+    while size >= _COARSEST:
+        iterations = max(1, round(config.num_iterations * _AS_THE_LAST / size))
         levels.insert(0, (size, iterations))
-        size, iterations = size // 2, 2 * iterations
+        size //= 2
     return levels
 
 

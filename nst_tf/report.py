@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -127,14 +129,19 @@ class Snapshots:
         every: How many iterations lie between two pictures; with 0 there are none.
         most: How many of the last are kept; with 0 all are.
         num_iterations: The last iteration, for names that sort.
-        settings: What goes into the pictures' metadata.
+        encode: Makes the bytes of a PNG of 8-bit pixels.
 
     Attributes:
         latest: The picture saved last, if any.
     """
 
     def __init__(
-        self, folder: Path, every: int, most: int, num_iterations: int, settings: str
+        self,
+        folder: Path,
+        every: int,
+        most: int,
+        num_iterations: int,
+        encode: Callable[[npt.NDArray[np.uint8]], bytes],
     ) -> None:
         self.latest: Path | None = None
         self._most = most
@@ -142,7 +149,7 @@ class Snapshots:
         self._folder = folder
         self._every = every
         self._digits = len(str(num_iterations))
-        self._settings = settings
+        self._encode = encode
 
     def first(self, picture: Picture) -> None:
         """Saves the picture that a run starts from, which is there long before the result."""
@@ -161,7 +168,7 @@ class Snapshots:
                 self._kept.popleft().unlink(missing_ok=True)
 
     def _save(self, path: Path, picture: Picture) -> None:
-        storage.publish(path, images.encode(images.to_uint8(picture), ".png", self._settings))
+        storage.publish(path, self._encode(images.to_uint8(picture)))
         self.latest = path
 
 

@@ -11,10 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 
 import nst_tf
-from nst_tf import checkpoint, images, machine, parameters, preflight, pyramid, signals, storage
+from nst_tf import (
+    checkpoint,
+    images,
+    machine,
+    parameters,
+    preflight,
+    pyramid,
+    regions,
+    signals,
+    storage,
+)
 from nst_tf.checkpoint import Checkpoint, Identity, Picture, Position
 from nst_tf.config import Config, portable, require_files, to_yaml
 from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError
@@ -31,14 +40,23 @@ class _Inputs:
 
     content: Picture
     styles: list[Picture]
+    content_masks: list[regions.Mask]
+    style_masks: list[regions.Mask]
     start: Picture | None
+    profile: bytes | None
     weights: parameters.Parameters
     levels: tuple[pyramid.Level, ...]
 
     def identity(self, config: Config) -> Identity:
         """Tells what the run is made of."""
-        styles = {f"style_image {number}": style for number, style in enumerate(self.styles, 1)}
-        pictures = {"content_image": self.content, **styles, "the start": self.start}
+        pictures: dict[str, Picture | None] = {"content_image": self.content}
+        for name, several in (
+            ("style_image", self.styles),
+            ("content_masks", self.content_masks),
+            ("style_masks", self.style_masks),
+        ):
+            pictures |= {f"{name} {number}": one for number, one in enumerate(several, 1)}
+        pictures["the start"] = self.start
         return checkpoint.identity(config, pictures, self.weights.sha256)
 
 
@@ -107,9 +125,14 @@ class _Run:
         self._warn_of_many_snapshots()
         storage.publish(self._folder / "config.yaml", to_yaml(self._config).encode())
         result, checkpoints, snapshots = self._stylize()
-        pixels = images.to_uint8(result.picture)
+        config, profile = self._config, self._inputs.profile
+        pixels = images.quantise(result.picture, config.bit_depth)
+        suffix = self._output.suffix
+        data = images.encode(
+            pixels, suffix, self._settings, quality=config.quality, profile=profile
+        )
         try:
-            saved = self._save(images.encode(pixels, self._output.suffix, self._settings))
+            saved = self._save(data)
         except MachineError as error:
             checkpoints.save()
             last = f"; the last snapshot is {snapshots.latest}" if snapshots.latest else ""
@@ -121,7 +144,7 @@ class _Run:
         unfinished = bool(self._received) or bool(result.failure)
         if unfinished:
             checkpoints.save()
-        losses = self._losses(result, pixels, saved)
+        losses = result.evaluate(self._read_back(saved, pixels.shape))
         record = self._record(result, losses, checkpoints.seconds, finished=not unfinished)
         storage.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
         self._tell(result, losses, saved, record["seconds"])
@@ -159,7 +182,11 @@ class _Run:
         total = sum(level.num_iterations for level in inputs.levels)
         trace = report.Trace(self._folder / "trace.csv", () if before is None else before.trace)
         snapshots = report.Snapshots(
-            self._folder, config.save_iter, config.max_snapshots, total, self._settings
+            self._folder,
+            config.save_iter,
+            config.max_snapshots,
+            total,
+            lambda pixels: images.encode(pixels, ".png", self._settings, profile=inputs.profile),
         )
         environment = checkpoint.environment(config)
 
@@ -172,6 +199,8 @@ class _Run:
                 inputs.content,
                 inputs.styles,
                 config,
+                content_masks=inputs.content_masks,
+                style_masks=inputs.style_masks,
                 start=inputs.start,
                 weights=inputs.weights.arrays,
                 preview=snapshots.first,
@@ -203,15 +232,15 @@ class _Run:
             else:
                 return path
 
-    def _losses(self, result: "Result", pixels: np.ndarray, saved: Path) -> "Losses":
-        """Reads the picture back and tells its losses."""
+    def _read_back(self, saved: Path, shape: tuple[int, ...]) -> Picture:
+        """Reads the picture as whoever opens the file will see it."""
         try:
-            found = images.read(saved, self._config.max_pixels)
+            found = images.read(saved, self._config.max_pixels, self._inputs.profile)
         except InputError as error:
             raise _unreadable(saved, str(error)) from error
-        if found.shape != pixels.shape:
-            raise _unreadable(saved, f"it has shape {found.shape}, not {pixels.shape}")
-        return result.losses if np.array_equal(found, pixels) else result.evaluate(found)
+        if found.shape != shape:
+            raise _unreadable(saved, f"it has shape {found.shape}, not {shape}")
+        return found
 
     def _record(
         self, result: "Result", losses: "Losses", seconds_checkpointing: float, *, finished: bool
@@ -288,7 +317,7 @@ def _memory_told_of() -> Iterator[None]:
 def _check_output(config: Config, overwrite: bool) -> None:
     """Refuses an output that cannot be written as named, or that would cost somebody a file."""
     output = config.output_image
-    images.check_output(output)
+    images.check_output(output, bit_depth=config.bit_depth)
     inputs = [config.content_image, *config.style_image, config.init_file]
     for path in inputs:
         if path is not None and path.exists() and output.exists() and path.samefile(output):
@@ -310,16 +339,26 @@ def _check_output(config: Config, overwrite: bool) -> None:
 def _read(config: Config) -> _Inputs:
     """Reads all input, and finds all that is wrong with it before TensorFlow's slow import."""
     require_files(config)
-    content, *styles = (
-        images.read(path, config.max_pixels)
-        for path in (config.content_image, *config.style_image)
-        if path is not None
+
+    profile = None
+    if config.color_profile == "keep" and config.content_image is not None:
+        profile = images.profile_of(config.content_image)
+
+    def read(path: Path) -> Picture:
+        return images.read(path, config.max_pixels, profile)
+
+    content, *styles = map(read, filter(None, (config.content_image, *config.style_image)))
+    content_masks = [regions.mask_of(read(path)) for path in config.content_masks]
+    style_masks = [regions.mask_of(read(path)) for path in config.style_masks]
+    start = None if config.init_file is None else read(config.init_file)
+    shapes = [style.shape[:2] for style in styles]
+    levels = pyramid.plan(content.shape[:2], shapes, config)
+    regions.combine(
+        content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
     )
-    start = None if config.init_file is None else images.read(config.init_file, config.max_pixels)
-    levels = pyramid.plan(content.shape[:2], [style.shape[:2] for style in styles], config)
-    images.check_output(config.output_image, levels[-1].shape)
+    images.check_output(config.output_image, levels[-1].shape, config.bit_depth)
     weights = parameters.load(config.weights, config.weights_sha256)
-    return _Inputs(content, styles, start, weights, levels)
+    return _Inputs(content, styles, content_masks, style_masks, start, profile, weights, levels)
 
 
 def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint | None:

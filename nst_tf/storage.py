@@ -69,7 +69,7 @@ def read(path: Path, what: str, limit: int, remedy: str) -> bytes:
         raise refusal(f"no file can have this name ({error})") from error
 
 
-def publish(path: Path, data: bytes, *, replace: bool = True) -> None:
+def publish(path: Path, *data: bytes, replace: bool = True) -> None:
     """Writes a file whole or not at all.
 
     The bytes go to a temporary in the same folder, reach the disk, and only then take the final
@@ -77,7 +77,7 @@ def publish(path: Path, data: bytes, *, replace: bool = True) -> None:
 
     Args:
         path: The final name. Its folder must exist.
-        data: All the bytes of the file.
+        data: All the bytes of the file, in pieces where that saves a copy.
         replace: Whether a file of that name may be replaced.
 
     Raises:
@@ -88,7 +88,7 @@ def publish(path: Path, data: bytes, *, replace: bool = True) -> None:
     try:
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                file.writelines(data)
                 file.flush()
                 os.fsync(file.fileno())
             if replace:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from nst_tf import adain, images, machine, optimizers, parameters, pyramid, vgg19
+from nst_tf import adain, colours, images, machine, optimizers, parameters, pyramid, regions, vgg19
 from nst_tf.checkpoint import Position
 from nst_tf.config import Config
 from nst_tf.errors import InputError
 from nst_tf.objective import Losses, Objective, blend_shares, layers_of
 from nst_tf.optimizers import StopReason
+from nst_tf.regions import Region
 
 Array = npt.NDArray[Any]
 Picture = npt.NDArray[np.float32]
@@ -34,7 +35,8 @@ class Progress:
         evaluations: Evaluations of loss and gradient so far.
         seconds: Time since the run began.
         done: The share of the planned work that is done, by pixels, from 0 to 1.
-        losses: The weighted loss terms of `picture`, among pictures of its size.
+        losses: The weighted loss terms of `picture`, among pictures of its size; where
+            `original_colors` is "luminance", of its luminance.
         picture: RGB float32, [H, W, 3]; outside [0, 255] only where `bounds` are off.
         position: Copies what it takes to go on from here, or from where the method can; asked
             later, it tells of the last iteration done by then.
@@ -66,7 +68,8 @@ class Result:
         failure: What went wrong with the numbers; empty when nothing did.
         precision: What the network computed in.
         device: Where it did.
-        evaluate: Gives the loss terms of any picture of the same size, in float32.
+        evaluate: Gives the loss terms of any picture of the same size, in float32; where
+            `original_colors` is "luminance", those of its luminance.
     """
 
     picture: Picture
@@ -91,6 +94,8 @@ def stylize(
     style: Array | Sequence[Array],
     config: Config | None = None,
     *,
+    content_masks: Sequence[Array] = (),
+    style_masks: Sequence[Array] = (),
     start: Array | None = None,
     weights: Weights | None = None,
     preview: Callable[[Picture], None] | None = None,
@@ -107,6 +112,10 @@ def stylize(
         content: RGB, [H, W, 3] in [0, 255], of any numeric type.
         style: One picture, or a list of them to blend; each of its own size.
         config: All settings; paths in it other than `weights` and `init` are not looked at.
+        content_masks: For regions with styles of their own, where each is, [h, w] in [0, 1], of the
+            content's aspect. The style of the same number goes there, or the only one; what no mask
+            covers keeps its content.
+        style_masks: What each region takes of its style, of that style's aspect; or none at all.
         start: The picture to start from, RGB, [H, W, 3] in [0, 255], in place of `config.init`.
         weights: Parameters of VGG19 by name; when left out, those that `config.weights` names.
         preview: Called once, before the first evaluation, with the picture that the run starts from
@@ -138,27 +147,33 @@ def stylize(
         config = config.model_copy(update={"init": "content"})  # as any start that is a picture
     content = _checked(content, "content")
     styles = [_checked(picture, "style") for picture in _as_list(style)]
-    _check_blend(config, len(styles))
-    levels = pyramid.plan(content.shape[:2], [picture.shape[:2] for picture in styles], config)
+    shapes = [picture.shape[:2] for picture in styles]
+    parts = regions.combine(
+        content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
+    )
+    if not parts:
+        _check_blend(config, len(styles))
+    levels = pyramid.plan(content.shape[:2], shapes, config)
     if weights is None:
         weights = parameters.load(config.weights, config.weights_sha256).arrays
 
-    ascent = _Ascent(content, styles, config, weights, levels, began, listener, stop)
+    ascent = _Ascent(content, styles, parts, config, weights, levels, began, listener, stop)
     if resume is not None:
         position = resume
     else:
-        given = None if start is None else _checked(start, "start")
+        given = None if start is None else ascent.reduce(_checked(start, "start"))
         if preview is not None:
             first = ascent.starting_picture(levels[-1]) if given is None else given
-            preview(images.resize(first, levels[-1].shape))
+            preview(ascent.shown(images.resize(first, levels[-1].shape)))
         position = ascent.bottom(given)
     picture, reason = ascent.climb(position)
 
     def evaluate(picture: Array) -> Losses:
-        return ascent.objective(levels[-1], "float32").losses(np.asarray(picture, np.float32))
+        seen = ascent.reduce(np.asarray(picture, np.float32))
+        return ascent.objective(levels[-1], "float32").losses(seen)
 
     return Result(
-        picture=images.resize(picture, levels[-1].shape),
+        picture=ascent.shown(images.resize(picture, levels[-1].shape)),
         iterations=ascent.iterations,
         evaluations=ascent.evaluations,
         seconds=ascent.seconds,
@@ -178,6 +193,7 @@ class _Ascent:
         self,
         content: Picture,
         styles: Sequence[Picture],
+        parts: Sequence[Region],
         config: Config,
         weights: Weights,
         levels: Sequence[pyramid.Level],
@@ -192,8 +208,11 @@ class _Ascent:
         self.evaluations = 0
         self.seconds_evaluating = 0.0
         self.losses = Losses({})
-        self._content = content
-        self._styles = styles
+        self._improved = False
+        self._mode = config.original_colors
+        self._content, self._styles = colours.prepare(self._mode, content, styles)
+        self._in_colour = cache(lambda shape: images.resize(content, shape))
+        self._regions = parts
         self._levels = levels
         self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
         self._began = began
@@ -201,6 +220,8 @@ class _Ascent:
         self._stop = stop
         self._network = cache(self._build_network)
         self._painter = cache(self._build_painter)
+        self._covered = cache(self._make_covered)
+        self.pictures = cache(self._make_pictures)
         self.starting_picture = cache(self._make_starting_picture)
         self.objective = cache(self._bind_objective)
 
@@ -209,7 +230,7 @@ class _Ascent:
         """The time since the run began, without that between an interruption and resumption."""
         return time.monotonic() - self._began
 
-    def pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
+    def _make_pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
         """Returns the content and the styles at the sizes of a level."""
         pairs = zip(self._styles, level.style_shapes, strict=True)
         return (
@@ -217,21 +238,78 @@ class _Ascent:
             [images.resize(style, shape) for style, shape in pairs],
         )
 
+    def reduce(self, picture: Picture) -> Picture:
+        """Reduces a picture to what `original_colors` lets be stylised."""
+        return colours.reduce(self._mode, picture)
+
+    def shown(self, picture: Picture) -> Picture:
+        """Gives a picture of any level the colours in which it is shown and saved."""
+        if self._mode == "none":
+            return picture
+        return colours.restore(self._mode, self._in_colour(picture.shape[:2]), picture)
+
     def _make_starting_picture(self, level: pyramid.Level) -> Picture:
         """Makes the picture that a level starts from, as `config.init` says."""
+        return self.reduce(self._picture_of_init(level))
+
+    def _picture_of_init(self, level: pyramid.Level) -> Picture:
         config = self.config
         if config.init_file is not None:
             return images.read(config.init_file, config.max_pixels)
         content, styles = self.pictures(level)
+        if not self._regions:
+            return self._start(content, styles, config.style_blend_weights, level)
+        return self._start_by_regions(content, styles, level)
+
+    def _start(
+        self,
+        content: Picture,
+        styles: Sequence[Picture],
+        blend_weights: Sequence[float],
+        level: pyramid.Level,
+    ) -> Picture:
+        config = self.config
         if config.init == "noise":
             noise = np.random.default_rng(config.seed).normal(127.5, 32.0, content.shape)
             return np.clip(noise, *_LEVELS_OF_A_PIXEL).astype(np.float32)
         if config.init == "style":
             return images.cover(styles[0], level.shape)
         if config.init == "adain":
-            shares = blend_shares(config.style_blend_weights, len(styles))
+            shares = blend_shares(blend_weights, len(styles))
             return self._painter().paint(content, styles, shares, config.style_strength)
         return content
+
+    def _start_by_regions(
+        self, content: Picture, styles: Sequence[Picture], level: pyramid.Level
+    ) -> Picture:
+        """Puts together each region's own start; what no region covers is the content."""
+        parts = self._regions_at(level)
+        total = sum(region.content_mask for region in parts)
+        picture = content.copy()
+        for region in parts:
+            own = self._start(content, [styles[region.style]], (), level)
+            share = (region.content_mask / np.maximum(total, 1.0))[:, :, np.newaxis]
+            picture += share * (own - content)
+        return np.clip(picture, *_LEVELS_OF_A_PIXEL)
+
+    def _make_covered(self, level: int) -> Picture | None:
+        """Tells how much of each pixel some region covers, [H, W, 1]; None without regions."""
+        if not self._regions:
+            return None
+        masks = [region.content_mask for region in self._regions_at(self._levels[level])]
+        return np.minimum(np.sum(masks, axis=0, dtype=np.float32), 1.0)[:, :, np.newaxis]
+
+    def _held(self, picture: Picture, level: int) -> Picture:
+        """Lets what no region covers be the content, whatever the optimiser's variables say."""
+        covered = self._covered(level)
+        if covered is None:
+            return picture
+        content = self.pictures(self._levels[level])[0]
+        held: Picture = content + covered * (picture - content)
+        return held
+
+    def _regions_at(self, level: pyramid.Level) -> list[Region]:
+        return regions.resized(self._regions, level.shape, level.style_shapes)
 
     def carry(self, picture: Picture, level: pyramid.Level) -> Picture:
         """Carries a picture up to a level.
@@ -261,9 +339,11 @@ class _Ascent:
         """Goes on from a position to the end of the last level, or to where the run is stopped."""
         self._began = min(self._began, time.monotonic() - position.seconds)
         self.seconds_evaluating = position.seconds_evaluating
+        self._improved = position.iterations > 0
         while True:
             found = self._minimize(position)
-            picture = np.clip(found.x, *_LEVELS_OF_A_PIXEL)
+            self._improved |= found.value < found.first_value
+            picture = self._held(np.clip(found.x, *_LEVELS_OF_A_PIXEL), position.level)
             following = self._following(position, found, picture)
             if following is None:
                 return picture, found.stop_reason
@@ -299,11 +379,15 @@ class _Ascent:
             sum(self._work[: position.level + 1]) - position.num_iterations * pixels
         )  # of this level, too, where its second part is done in float32
 
+        covered = self._covered(position.level)
+
         def value_and_grad(picture: Picture) -> tuple[float, Picture]:
             before = time.monotonic()
-            self.losses, gradient = objective.value_and_grad(picture)
+            held = self._held(picture, position.level)
+            self.losses, gradient = objective.value_and_grad(held)
+            gradient = colours.project(self._mode, gradient)
             self.seconds_evaluating += time.monotonic() - before
-            return self.losses.total, gradient
+            return self.losses.total, gradient if covered is None else covered * gradient
 
         def callback(step: optimizers.Step) -> bool | None:
             if self._listener is None:
@@ -316,7 +400,7 @@ class _Ascent:
                     done=(work_before + step.iteration * pixels) / sum(self._work),
                     # The last evaluation before a step is accepted is that of the accepted point.
                     losses=self.losses,
-                    picture=step.x,
+                    picture=self.shown(self._held(step.x, position.level)),
                     position=lambda: replace(
                         position,
                         seconds=self.seconds,
@@ -347,7 +431,7 @@ class _Ascent:
         if reason is StopReason.EXPLODED:
             return f"the loss exploded: it is {self.losses.total:.3g}"
         planned = any(level.num_iterations for level in self._levels)
-        if planned and not self.iterations and reason is not StopReason.STOPPED:
+        if planned and not self._improved and reason is not StopReason.STOPPED:
             return f"the loss did not change: {reason}"
         return ""
 
@@ -368,7 +452,8 @@ class _Ascent:
 
     def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
         content, styles = self.pictures(level)
-        return Objective(self._network(precision), content, styles, self.config)
+        parts = self._regions_at(level)
+        return Objective(self._network(precision), content, styles, self.config, parts)
 
 
 def precision(config: Config) -> str:

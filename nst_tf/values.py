@@ -101,6 +101,14 @@ def _layer(item: object) -> tuple[str, object]:
     return name.strip(), scalar(weight.strip()) if colon else 1.0
 
 
+def _layer_styles(value: object) -> object:
+    """Reads `block1_conv1:2`, a list of such, or a mapping of layers to numbers of styles."""
+    pairs = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if isinstance(pairs, list) and not all(":" in str(pair) for pair in pairs if pair):
+        raise ValueError("every layer needs the number of its style, as in block1_conv1:2")
+    return _layers(value)
+
+
 def _unknown_layer(name: str) -> str:
     """Suggests block4_conv2 for the papers' relu4_2 and Caffe's conv4_2."""
     keras = re.sub(r"^(?:relu|conv)([1-5])_([1-4])$", r"block\1_conv\2", name)
@@ -138,12 +146,14 @@ def _pyramid(text: str) -> str:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
+StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Weight = Annotated[Number, AfterValidator(_weight)]
 File = Annotated[Path, BeforeValidator(as_path)]
 Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_list)]
 Weights = Annotated[tuple[Weight, ...], BeforeValidator(_numbers)]
 Layers = Annotated[dict[str, Weight], BeforeValidator(_layers)]
+LayerStyles = Annotated[dict[str, StyleNumber], BeforeValidator(_layer_styles)]
 Pyramid = Annotated[str, AfterValidator(_pyramid)]
 Sha256 = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}\z")]
 

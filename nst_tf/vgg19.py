@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from functools import cache
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -9,12 +10,24 @@ import numpy as np
 _POOLING = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
 
 
-class ReflectionPadding2D(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Continues maps by one pixel on each side, mirrored at the outermost."""
+class Padding2D(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """Continues maps by one pixel on each side.
+
+    Args:
+        padding: "reflect", mirrored at the outermost pixel, or "replicate", which repeats it.
+        dtype: As of any layer.
+    """
+
+    # A mirror beyond the outermost pixel shows, for one pixel, that pixel again.
+    _MODES: ClassVar = {"reflect": "reflect", "replicate": "symmetric"}
+
+    def __init__(self, padding: str, dtype: str) -> None:
+        super().__init__(dtype=dtype)
+        self._mode = self._MODES[padding]
 
     def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
         """Pads [1, H, W, N] to [1, H + 2, W + 2, N]."""
-        return keras.ops.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
+        return keras.ops.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]], mode=self._mode)
 
 
 def build(
@@ -36,7 +49,8 @@ def build(
         parameters: "LAYER/kernel" [3, 3, in, out] and "LAYER/bias" [out] for each convolution.
         precision: "float32", or "bfloat16" for all but the first convolution: pixels need more than
             its eight bits, or a line search sees no small step.
-        padding: What convolutions see beyond the border, "zero" as trained or "reflect".
+        padding: What convolutions see beyond the border, "zero" as trained, "reflect" or
+            "replicate".
 
     Returns:
         A model from RGB pictures in [0, 255], [1, H, W, 3], to a dictionary from layer name to
@@ -51,8 +65,8 @@ def build(
         if not template.weights:
             x = _POOLING[pooling].from_config(settings)(x)
             continue
-        if padding == "reflect":
-            x = ReflectionPadding2D(dtype=x.dtype)(x)
+        if padding != "zero":
+            x = Padding2D(padding, x.dtype)(x)
             settings["padding"] = "valid"
         settings["kernel_initializer"] = "zeros"  # random values would only cost time
         layer = keras.layers.Conv2D.from_config(settings)

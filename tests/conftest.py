@@ -51,8 +51,9 @@ def pytest_terminal_summary(terminalreporter):
     known = {f"{kind}-{n:02}" for kind, count in CATALOGUE.items() for n in range(1, count + 1)}
     only_skipped = skipped - kept - failed
     missing = known - kept - failed - only_skipped
+    names = f" {sorted(missing)}" if len(missing) < len(known) / 2 else ""
     terminalreporter.write_line(
         f"rows of the catalogue: {len(kept - failed)} of {len(known)} kept, "
-        f"{len(only_skipped)} skipped {sorted(only_skipped)}, {len(failed)} failed, "
-        f"{len(missing)} not run {sorted(missing)}"
+        f"{len(only_skipped)} skipped {sorted(only_skipped)}, {len(failed)} failed "
+        f"{sorted(failed)}, {len(missing)} not run{names}"
     )

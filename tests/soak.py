@@ -2,8 +2,8 @@
 
 Each run is small and real. While it goes on, it is killed, interrupted, starved of disk, or its
 checkpoints are damaged, and it is gone on with until it is finished. Counted are: work lost
-beyond what one checkpoint interval holds, files that are not whole, wrong exit codes or words, and results
-that differ from those of a run that nothing disturbed.
+beyond what one checkpoint interval holds, files that are not whole, wrong exit codes or words, and
+results that differ from those of a run that nothing disturbed.
 """
 
 import argparse
@@ -220,7 +220,7 @@ def main():
     print(f"faults: {dict(soak.counts)}")
     lost = sorted(soak.lost)
     print(
-        f"work lost by {len(lost)} kills: median {lost[len(lost) // 2]:.2f} s, most {lost[-1]:.2f} s"
+        f"work lost by {len(lost)} kills: median {lost[len(lost) // 2]:.2f}, most {lost[-1]:.2f} s"
         if lost
         else "no kill came after a checkpoint"
     )

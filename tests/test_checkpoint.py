@@ -173,7 +173,7 @@ def test_RUN_17_a_resumed_run_ends_in_the_same_bytes(
     def listener(progress):
         if progress.iteration in resumed_at:
             point = Checkpoint(progress.iteration, {}, {}, [], progress.position())
-            (tmp_path / str(progress.iteration)).write_bytes(checkpoint.encode(point))
+            (tmp_path / str(progress.iteration)).write_bytes(b"".join(checkpoint.encode(point)))
 
     whole = stylize(content, style, config, weights=weights, listener=listener)
     assert whole.iterations == 2 * iterations

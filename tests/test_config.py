@@ -544,9 +544,7 @@ def test_resolved_config_can_be_loaded_from_another_folder(tmp_path, monkeypatch
 
 
 def test_importing_the_config_loads_no_tensorflow():
-    code = (
-        "import sys, nst_tf.config, nst_tf.flags; print([m in sys.modules for m in sys.argv[1:]])"
-    )
+    code = "import sys, nst_tf.config; print([m in sys.modules for m in sys.argv[1:]])"
     assert python(code, "tensorflow", "keras", "numpy", "nst_tf.config") == (
         "[False, False, False, True]\n"
     )
@@ -602,3 +600,44 @@ def test_a_pyramid_whose_sizes_do_not_grow_is_refused(text):
 
 def test_coarse_levels_preset():
     assert coarse_levels("128:80, 256:40") == ((128, 80), (256, 40))
+
+
+# Regions, layers and styles
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"content_masks": ["a", "b", "c"], "style_image": ["s", "t"]},
+            "there are 3 masks for 2 style pictures; give every region its style picture",
+        ),
+        (
+            {"content_masks": ["a", "b"], "style_masks": ["c"], "style_image": "s"},
+            "there are 1 masks of styles and 2 of the content",
+        ),
+        (
+            {"content_masks": ["a", "b"], "style_image": "s", "style_blend_weights": [1.0]},
+            "there are 1 weights of sum 1 for 2 regions",
+        ),
+        (
+            {"layer_styles": "block1_conv1:2", "style_image": "s"},
+            "layer_styles cannot name style 2: there are 1 style pictures; number them from 1",
+        ),
+        ({"layer_styles": "block1_conv1"}, "every layer needs the number of its style"),
+        ({"layer_styles": "block1_conv1:0"}, "layer_styles"),
+        ({"layer_styles": "relu1_1:1"}, "did you mean 'block1_conv1'?"),
+        ({"tv_exponent": 3}, "tv_exponent cannot be 3"),
+        ({"padding": "mirror"}, "it should be 'zero', 'reflect' or 'replicate'"),
+        ({"original_colors": "yes"}, "'none', 'luminance', 'histogram' or 'match'"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds cannot be -1.0"),
+        ({"threads": -2}, "threads cannot be -2"),
+    ],
+)
+def test_controls_that_do_not_fit_are_refused(settings, text):
+    assert text in refusal_of(**settings)
+
+
+def test_a_mapping_gives_layers_to_styles():
+    found = Config(layer_styles={"block3_conv1": 2, "block1_conv1": 1})
+    assert found.layer_styles == {"block1_conv1": 1, "block3_conv1": 2}

@@ -1,12 +1,15 @@
 """The command line: flags, precedence, and what a wrong one is told."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import nst_tf
-from nst_tf import flags
-from nst_tf.config import Config
+from nst_tf import flags, images
+from nst_tf.config import Config, portable
 from nst_tf.errors import InputError
 
 FILES = ["--content_image=c.jpg", "--style_image=s.jpg"]
@@ -39,6 +42,11 @@ def test_CFG_33_flags_win_over_the_file_and_the_file_over_defaults(tmp_path, mon
 
 # One value for each setting, unlike its default, as a flag and as it arrives.
 VALUES = {
+    "normalize_gradients": ("true", True),
+    "bit_depth": ("16", 16),
+    "quality": ("80", 80),
+    "color_profile": ("keep", "keep"),
+    "original_colors": ("match", "match"),
     "content_image": ("x.jpg", Path.cwd() / "x.jpg"),
     "style_image": ("a,b.jpg", (Path.cwd() / "a,b.jpg",)),
     "style_blend_weights": ("2e0", (2.0,)),
@@ -67,6 +75,14 @@ VALUES = {
     "print_iter": ("0", 0),
     "save_iter": ("9", 9),
     "config_version": ("1", 1),
+    "content_masks": ("a,b.png", (Path.cwd() / "a,b.png",)),
+    "style_masks": ("c.png", (Path.cwd() / "c.png",)),
+    "layer_styles": ("block1_conv1:1", {"block1_conv1": 1}),
+    "tv_exponent": ("1", 1),
+    "deterministic": ("true", True),
+    "threads": ("3", 3),
+    "checkpoint_seconds": ("2.5", 2.5),
+    "max_snapshots": ("7", 7),
 }
 
 
@@ -74,8 +90,9 @@ VALUES = {
 def test_every_setting_has_a_flag(name):
     text, value = VALUES[name]
     files = [flag for flag in FILES if not flag.startswith(f"--{name}=")]
+    files += ["--content_masks=m.png"] if name == "style_masks" else []
     for given in ([f"--{name}={text}"], [f"--{name}", text]):
-        if name != "bounds" or len(given) == 1:  # a switch takes no separate value
+        if not isinstance(value, bool) or len(given) == 1:  # a switch takes no separate value
             got = getattr(flags.parse([*files, *given]).config, name)
             assert got == value and type(got) is type(value)
 
@@ -83,7 +100,16 @@ def test_every_setting_has_a_flag(name):
 def test_every_flag_is_in_the_help_with_its_default():
     answer = flags.parse(["--help"]).answer
     lines = {line.split()[0]: line for line in answer.splitlines() if line.startswith("  --")}
-    commands = {"--config", "--overwrite", "--dry_run", "--debug", "--help", "--version"}
+    commands = {
+        "--config",
+        "--rerun",
+        "--overwrite",
+        "--resume",
+        "--dry_run",
+        "--debug",
+        "--help",
+        "--version",
+    }
     assert set(lines) == commands | {f"--{name}" for name in Config.model_fields}
     for name, field in Config.model_fields.items():
         assert field.description in lines[f"--{name}"]
@@ -179,3 +205,29 @@ def test_pictures_are_required():
 def test_flags_of_one_call_do_not_reach_the_next():
     assert config("--seed=5").seed == 5
     assert config().seed == 0
+
+
+def test_a_picture_is_made_again_with_its_settings_and_flags_on_top(tmp_path):
+    made = Config(
+        content_image=tmp_path / "a" / "c.jpg", style_image=[tmp_path / "s.jpg"],
+        output_image=tmp_path / "b" / "o.png", style_layers="block1_conv1:2,block4_conv2",
+        layer_styles="block1_conv1:1", init=str(tmp_path / "i.png"), style_weight=3e4,
+        preset="fine",
+    )  # fmt: skip
+    (tmp_path / "b").mkdir()
+    settings = json.dumps({"nst_tf": "0", **portable(made)})
+    pixels = np.zeros((4, 5, 3), np.uint8)
+    made.output_image.write_bytes(images.encode(pixels, ".png", settings))
+    again = flags.parse([f"--rerun={made.output_image}"]).config
+    assert portable(again) == portable(made)
+    changed = flags.parse(["--rerun", str(made.output_image), "--seed=9", "--init=noise"]).config
+    expected = made.model_copy(update={"seed": 9, "init": "noise"})
+    assert portable(changed) == portable(expected)
+
+
+def test_a_picture_without_settings_cannot_be_made_again(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    for name in ("x.png", "missing.png"):
+        message = refusal(f"--rerun={tmp_path / name}")
+        assert "there are no settings to recall" in message
+    assert "do not go together" in refusal("--rerun=a.png", "--config=b.yaml")

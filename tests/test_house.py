@@ -18,6 +18,7 @@ ORDER = [
     "main",
     "worker",
     "run",
+    "flags",
     "signals",
     "report",
     "preflight",
@@ -28,13 +29,14 @@ ORDER = [
     "losses",
     "adain",
     "vgg19",
+    "regions",
     "images",
+    "colours",
     "decoding",
     "parameters",
     "tensor_files",
     "download",
     "checkpoint",
-    "flags",
     "config",
     "values",
     "yaml_file",
@@ -43,11 +45,11 @@ ORDER = [
     "errors",
 ]
 
-SLOW = {"tensorflow", "keras", "scipy"}
+SLOW = {"tensorflow", "keras", "scipy", "skimage"}
 QUICK_ROOMS = [
     "images", "decoding", "parameters", "tensor_files", "flags", "config", "values", "yaml_file",
     "storage", "machine", "errors", "pyramid", "main", "run", "worker", "signals", "preflight",
-    "checkpoint",
+    "checkpoint", "colours",
 ]  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -86,22 +86,30 @@ def test_total_variation_loss_preset_on_a_ramp():
         assert losses.total_variation_loss(tf.constant(ramp)).numpy() == pytest.approx(13.0)
 
 
-def test_total_variation_loss_equals_its_naive_twin(random):
+def test_total_variation_loss_with_exponent_1_preset_on_a_ramp():
+    y, x = np.mgrid[:5, :4]
+    ramp = np.repeat((3.0 * x - 2.0 * y)[None, :, :, None], 3, axis=3).astype(np.float32)
+    assert losses.total_variation_loss(tf.constant(ramp), 1).numpy() == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("exponent", [1, 2])
+def test_total_variation_loss_equals_its_naive_twin(random, exponent):
     picture = random.uniform(0, 255, (1, 4, 6, 3)).astype(np.float32)
     across = [
-        (float(picture[0, y, x + 1, c]) - float(picture[0, y, x, c])) ** 2
+        abs(float(picture[0, y, x + 1, c]) - float(picture[0, y, x, c])) ** exponent
         for y in range(4)
         for x in range(5)
         for c in range(3)
     ]
     down = [
-        (float(picture[0, y + 1, x, c]) - float(picture[0, y, x, c])) ** 2
+        abs(float(picture[0, y + 1, x, c]) - float(picture[0, y, x, c])) ** exponent
         for y in range(3)
         for x in range(6)
         for c in range(3)
     ]
     expected = np.mean(across) + np.mean(down)
-    assert losses.total_variation_loss(picture).numpy() == pytest.approx(expected, rel=1e-5)
+    found = losses.total_variation_loss(picture, exponent).numpy()
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def _content(x):
@@ -126,3 +134,19 @@ def test_gradients_are_the_numerical_ones_and_a_flipped_sign_is_noticed(formula,
     gradient = sign * tape.gradient(loss, variable)
     error = gradient_error(formula, gradient, x, step=0.01)
     assert (error < 2e-3) == (sign == 1), error
+
+
+def test_the_gradient_with_exponent_1_counts_how_many_neighbours_are_lower_and_higher(random):
+    x = random.permutation(5 * 4 * 3).reshape(1, 5, 4, 3).astype(np.float32)  # no two are equal
+    with tf.GradientTape() as tape:
+        variable = tf.constant(x)
+        tape.watch(variable)
+        loss = losses.total_variation_loss(variable, 1)
+    expected = np.zeros_like(x)
+    for axis in (1, 2):
+        signs = np.sign(np.diff(x, axis=axis))
+        below = [(0, 0)] * 4
+        above = [(0, 0)] * 4
+        below[axis], above[axis] = (1, 0), (0, 1)
+        expected += (np.pad(signs, below) - np.pad(signs, above)) / signs.size
+    np.testing.assert_allclose(tape.gradient(loss, variable), expected, atol=1e-6)

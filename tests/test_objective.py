@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nst_tf import losses, vgg19
 from nst_tf.config import Config
 from nst_tf.objective import Objective, layers_of
+from nst_tf.values import LAYERS
 from tests.numerical_gradient import gradient_error
 
 STYLE_LAYERS = [f"block{block}_conv1" for block in range(1, 6)]
@@ -150,3 +152,48 @@ def test_RUN_31_a_loss_that_overflows_is_not_hidden(network, pictures):
     assert not np.isfinite(found.total)
     assert not np.isfinite(found.terms["style/block1_conv1"])
     assert not np.isfinite(gradient).all()
+
+
+def pull(objective, picture, kind):
+    """The length of the gradient of one kind of term alone, by unit of the others' sum."""
+    with tf.GradientTape() as tape:
+        x = tf.constant(picture[np.newaxis])
+        tape.watch(x)
+        terms = [t for name, t in objective._terms(x).items() if name.startswith(kind)]
+        total = tf.add_n(terms)
+    return float(tf.norm(tape.gradient(total, x)))
+
+
+def test_normalised_gradients_pull_alike_whatever_the_layers_and_the_network(
+    network, pictures, weights, random
+):
+    content, style, _ = pictures
+    doubled = {name: array * 2 if "kernel" in name else array for name, array in weights.items()}
+    other = vgg19.build(list(LAYERS), "max", doubled)
+    noise = np.clip(np.random.default_rng(0).normal(127.5, 32.0, content.shape), 0, 255)
+    noise = noise.astype(np.float32)
+    ratios, plain = [], []
+    for net, settings in (
+        (network, {}),
+        (
+            network,
+            {"style_layers": "block2_conv1:3,block3_conv3", "content_layers": "block5_conv2"},
+        ),
+        (other, {}),
+    ):
+        for normalise, found in ((True, ratios), (False, plain)):
+            config = Config(normalize_gradients=normalise, **settings)
+            objective = Objective(net, content, [style], config)
+            found.append(pull(objective, noise, "style") / pull(objective, noise, "content"))
+    assert max(plain) > 10 * min(plain)
+    assert max(ratios) == pytest.approx(min(ratios), rel=0.02)
+
+
+def test_normalised_gradients_leave_a_weights_ratio_as_it_is(network, pictures):
+    content, style, picture = pictures[0], pictures[1], np.roll(pictures[0], 3, axis=1)
+    one, ten = (
+        Objective(network, content, [style], Config(normalize_gradients=True, style_weight=weight))
+        for weight in (1e4, 1e5)
+    )
+    assert ten.losses(picture).style == pytest.approx(10 * one.losses(picture).style, rel=1e-5)
+    assert ten.losses(picture).content == pytest.approx(one.losses(picture).content, rel=1e-5)

@@ -63,10 +63,18 @@ def shapes_and_iterations(config, content=(427, 640), style=(448, 326)):
     return [(level.shape[1], level.num_iterations) for level in levels]
 
 
+def test_a_small_result_begins_as_a_large_one():
+    small, large = (
+        shapes_and_iterations(Config(image_size=size, num_iterations=40)) for size in (256, 1024)
+    )
+    assert small == [(128, 160), (256, 40)]
+    assert large == [(128, 160), (256, 80), (512, 40), (1024, 40)]
+
+
 def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
     assert shapes_and_iterations(Config(num_iterations=10)) == [(128, 40), (256, 20), (512, 10)]
     assert shapes_and_iterations(Config(image_size=1600, num_iterations=3)) == [
-        (100, 48), (200, 24), (400, 12), (800, 6), (1600, 3)
+        (100, 15), (200, 8), (400, 4), (800, 2), (1600, 3)
     ]  # fmt: skip
     assert shapes_and_iterations(Config(image_size=199, num_iterations=10)) == [(199, 10)]
 

@@ -46,6 +46,9 @@ def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
         f"--output_image={output}",
     ]
     quick = [] if "bfgs" not in line else ["--optimizer=l-bfgs-b"]
+    if "--resume" in words:  # there is something to do only after a run
+        begun = [word for word in words[3:] if word != "--resume"]
+        assert main.main([*begun, *small, *quick]) == 0
     assert main.main([*words[3:], *small, *quick]) == 0, capsys.readouterr().err
     if not {"--help", "--dry_run"} & set(words):
         assert max(Image.open(output).size) == 110

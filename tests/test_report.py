@@ -36,7 +36,7 @@ def test_no_lines_where_none_are_asked_for(capsys):
 
 
 def test_snapshots_come_when_they_are_due_and_sort_by_name(tmp_path):
-    snapshots = report.Snapshots(tmp_path, every=5, most=0, num_iterations=100, settings="{}")
+    snapshots = report.Snapshots(tmp_path, every=5, most=0, num_iterations=100, encode=bytes)
     for iteration in (4, 5, 6, 10):
         snapshots(progress(iteration))
     assert sorted(path.name for path in tmp_path.iterdir()) == [

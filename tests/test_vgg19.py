@@ -70,13 +70,14 @@ def test_equals_its_naive_twin_with_either_pooling(weights, waves, pooling, redu
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_reflection_at_the_borders_equals_its_naive_twin(weights, waves):
+@pytest.mark.parametrize(("padding", "mode"), [("reflect", "reflect"), ("replicate", "edge")])
+def test_padding_at_the_borders_equals_its_naive_twin(weights, waves, padding, mode):
     x = waves[..., ::-1] - np.array([103.939, 116.779, 123.68])
     for layer in ("block1_conv1", "block1_conv2"):
-        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+        padded = np.pad(x, ((1, 1), (1, 1), (0, 0)), mode=mode)
         kernel, bias = weights[f"{layer}/kernel"], weights[f"{layer}/bias"]
         x = naive_convolution(padded, kernel, bias)[1:-1, 1:-1]
-    network = vgg19.build(["block1_conv2"], "max", weights, padding="reflect")
+    network = vgg19.build(["block1_conv2"], "max", weights, padding=padding)
     found = network(waves[np.newaxis])["block1_conv2"].numpy()[0]
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-3)
 

@@ -73,6 +73,7 @@ class Result:
     Attributes:
         x: The best point evaluated, within the bounds where there are any.
         value: The function's value there.
+        first_value: The function's value at the start; the same where nothing was gained.
         iterations: Steps taken.
         evaluations: Evaluations made.
         stop_reason: Why it ended.
@@ -80,6 +81,7 @@ class Result:
 
     x: Array
     value: float
+    first_value: float
     iterations: int
     evaluations: int
     stop_reason: StopReason
@@ -256,7 +258,14 @@ class Watch:
             if not broke_down or self.iterations == before:
                 break
             x = self.x = self._best_x
-        return Result(self._best_x, self._best_value, self.iterations, self.evaluations, reason)
+        return Result(
+            self._best_x,
+            self._best_value,
+            self._first_value,
+            self.iterations,
+            self.evaluations,
+            reason,
+        )
 
     def _state(self) -> State:
         if self._boundary is not None:

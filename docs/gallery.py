@@ -1,0 +1,195 @@
+"""Draws a labelled sheet of pictures for each control: `python docs/gallery.py [NAME ...]`.
+
+Each sheet is a row of runs that differ in one setting. The sheets, and the commands they stand for,
+are what `docs/controls.md` shows.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from nst_tf import images, parameters, storage
+from nst_tf.config import Config
+from nst_tf.style_transfer import stylize
+
+_ROOT = Path(__file__).parents[1]
+_PICTURES = _ROOT / "images"
+_SIZE = 256
+_GAP = 8
+_LABEL = 22
+
+Settings = Mapping[str, object]
+
+
+class Sheet(NamedTuple):
+    """A row of runs.
+
+    Attributes:
+        cells: The label of each picture and the settings it differs in.
+        content: The content picture.
+        styles: The style pictures.
+        common: What all runs have in common.
+    """
+
+    cells: Mapping[str, Settings]
+    content: str = "summer-palace"
+    styles: tuple[str, ...] = ("starry-night",)
+    common: Settings = MappingProxyType({})
+
+
+def _values(name: str, *values: object) -> dict[str, Settings]:
+    return {f"{name} {value}": {name: value} for value in values}
+
+
+_FINE = {"block1_conv1": 1, "block2_conv1": 1}
+_COARSE = {"block3_conv1": 2, "block4_conv1": 2, "block5_conv1": 2}
+
+SHEETS: dict[str, Sheet] = {
+    "style_weight": Sheet(_values("style_weight", 3e3, 3e4, 1e5, 1e6)),
+    "style_scale": Sheet(_values("style_scale", 0.5, 1.0, 2.0)),
+    "layers": Sheet(
+        {
+            "style: block1 only": {"style_layers": "block1_conv1"},
+            "style: block1 to block3": {"style_layers": "block1_conv1,block2_conv1,block3_conv1"},
+            "style: block1 to block5": {},
+            "content: block5_conv2": {"content_layers": "block5_conv2"},
+            "content: block2_conv2": {"content_layers": "block2_conv2"},
+        }
+    ),
+    "style_blend_weights": Sheet(
+        {
+            f"{one:g} : {1 - one:g}": {"style_blend_weights": [one, 1 - one]}
+            for one in (1.0, 0.75, 0.5, 0.25, 0.0)
+        },
+        styles=("starry-night", "kandinsky"),
+    ),
+    "regions": Sheet(
+        {
+            "two regions": {"content_masks": ["sky", "ground"]},
+            "only the sky": {"content_masks": ["sky"]},
+            "a soft edge": {"content_masks": ["soft sky", "soft ground"]},
+        },
+        styles=("starry-night", "the_scream"),
+    ),
+    "original_colors": Sheet(
+        _values("original_colors", "none", "luminance", "histogram", "match"),
+        styles=("the_scream",),
+    ),
+    "layer_styles": Sheet(
+        {
+            "first style alone": {"layer_styles": dict.fromkeys(_FINE | _COARSE, 1)},
+            "second style alone": {"layer_styles": dict.fromkeys(_FINE | _COARSE, 2)},
+            "fine of the 1st, coarse of the 2nd": {"layer_styles": _FINE | _COARSE},
+            "fine of the 2nd, coarse of the 1st": {
+                "layer_styles": dict.fromkeys(_FINE, 2) | dict.fromkeys(_COARSE, 1)
+            },
+        },
+        styles=("starry-night", "kandinsky"),
+    ),
+    "tv": Sheet(
+        {
+            "tv_weight 0": {},
+            "0.003, exponent 2": {"tv_weight": 3e-3},
+            "0.03, exponent 2": {"tv_weight": 3e-2},
+            "0.1, exponent 1": {"tv_weight": 0.1, "tv_exponent": 1},
+            "1, exponent 1": {"tv_weight": 1.0, "tv_exponent": 1},
+        }
+    ),
+    "pooling": Sheet(_values("pooling", "max", "average")),
+    "padding": Sheet(_values("padding", "zero", "reflect", "replicate"), styles=("the_scream",)),
+    "init": Sheet(_values("init", "adain", "content", "noise", "style")),
+    "style_strength": Sheet(
+        _values("style_strength", 0.0, 0.33, 0.67, 1.0), common={"num_iterations": 0}
+    ),
+    "image_size": Sheet(
+        {f"image_size {size}": {"image_size": size} for size in (128, 256, 512, 1024)}
+    ),
+    "preset": Sheet(
+        {
+            "draft": {"pyramid": "none", "num_iterations": 10},
+            "default": {},
+            "fine": {"num_iterations": 200},
+        }
+    ),
+}
+
+
+def _mask(name: str, shape: tuple[int, int]) -> np.ndarray:
+    """Paints the masks of the sheet of regions: the sky is above the pavilion's eaves."""
+    height, width = shape
+    y = np.linspace(0.0, 1.0, height)[:, np.newaxis] * np.ones((1, width))
+    edge = 0.25 if name.startswith("soft") else 1e-6
+    ground = np.clip((y - 0.42) / edge + 0.5, 0.0, 1.0)
+    return (ground if name.endswith("ground") else 1.0 - ground).astype(np.float32)
+
+
+def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, dict[str, object]]:
+    """Makes the pictures of a sheet and puts them in a row.
+
+    Args:
+        sheet: What to draw.
+        weights: Parameters of the network.
+
+    Returns:
+        The sheet, and by label the loss and the seconds of each run.
+    """
+    content = images.read(_PICTURES / f"{sheet.content}.jpg")
+    styles = [images.read(_PICTURES / f"{name}.jpg") for name in sheet.styles]
+    found: dict[str, object] = {}
+    pictures: dict[str, Image.Image] = {}
+    for label, settings in sheet.cells.items():
+        own = {"image_size": _SIZE, **sheet.common, **settings}
+        names = own.pop("content_masks", [])
+        masks = [_mask(str(name), content.shape[:2]) for name in names]
+        used = styles[: len(masks)] if masks else styles
+        result = stylize(content, used, Config(**own), weights=weights, content_masks=masks)
+        found[label] = {"loss": result.losses.total, "seconds": round(result.seconds, 1)}
+        pictures[label] = Image.fromarray(images.to_uint8(result.picture))
+        print(f"  {label}: {found[label]}", flush=True)
+    return _row(pictures), found
+
+
+def _row(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    font = ImageFont.load_default(14)
+    scaled = []
+    for picture in pictures.values():
+        height = round(picture.height * _SIZE / picture.width)
+        scaled.append(picture.resize((_SIZE, height), Image.Resampling.LANCZOS))
+    height = max(picture.height for picture in scaled)
+    width = len(scaled) * (_SIZE + _GAP) - _GAP
+    sheet = Image.new("RGB", (width, height + _LABEL), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (label, picture) in enumerate(zip(pictures, scaled, strict=True)):
+        left = number * (_SIZE + _GAP)
+        pen.text((left, 2), label, "black", font)
+        sheet.paste(picture, (left, _LABEL))
+    return sheet
+
+
+def main() -> None:
+    """Draws the sheets asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[*SHEETS, []], default=list(SHEETS))
+    parser.add_argument("--folder", type=Path, default=_ROOT / "docs" / "controls")
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    weights = parameters.load("normalised", None).arrays
+    record = arguments.folder / "figures.json"
+    figures = json.loads(record.read_text()) if record.exists() else {}
+    for name in arguments.names:
+        print(name, flush=True)
+        sheet, figures[name] = draw(SHEETS[name], weights)
+        pixels = np.asarray(sheet)
+        data = images.encode(pixels, ".jpg", json.dumps({"sheet": name}))
+        storage.publish(arguments.folder / f"{name}.jpg", data)
+        storage.publish(record, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()

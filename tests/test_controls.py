@@ -1,0 +1,151 @@
+"""The artist's controls: each alone from Python, all together from YAML, flags and Python."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_tf import colours, images
+from nst_tf.config import Config, load_config
+from nst_tf.style_transfer import stylize
+from tests import command
+from tests.command import PALACE, STYLE
+
+OTHER = STYLE.with_name("starry-night.jpg")
+BASE = {"image_size": 48, "style_scale": 1.0, "num_iterations": 3, "pyramid": "none", "seed": 4}
+
+ALONE = [
+    {"style_layers": "block1_conv1:5,block3_conv2"},
+    {"content_layers": "block2_conv2,block3_conv3:0.5"},
+    {"style_scale": 2.0},
+    {"tv_weight": 10.0},
+    {"tv_weight": 10.0, "tv_exponent": 1},
+    {"pooling": "average"},
+    {"padding": "reflect"},
+    {"padding": "replicate"},
+    {"original_colors": "luminance"},
+    {"original_colors": "histogram"},
+    {"original_colors": "match"},
+    {"normalize_gradients": True},
+    {"style_strength": 0.3},
+    {"bounds": False},
+]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return tuple(images.read(path) for path in (PALACE, STYLE, OTHER))
+
+
+@pytest.fixture(scope="module")
+def plain(pictures, weights):
+    return stylize(pictures[0], pictures[1], Config(**BASE), weights=weights).picture
+
+
+@pytest.mark.parametrize("settings", ALONE, ids=str)
+def test_each_control_alone_changes_the_picture_and_keeps_its_range(
+    settings, pictures, plain, weights
+):
+    result = stylize(pictures[0], pictures[1], Config(**{**BASE, **settings}), weights=weights)
+    assert result.picture.shape == (32, 48, 3)
+    assert result.picture.min() >= 0 and result.picture.max() <= 255
+    assert np.abs(result.picture - plain).max() > 1
+    assert not result.failure
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"style_blend_weights": [1.0, 0.0]},
+        {
+            "layer_styles": dict.fromkeys(Config().style_layers, 1),
+            "style_blend_weights": [1.0, 0.0],
+        },
+    ],
+    ids=["blend of one", "all layers to one"],
+)
+def test_what_says_nothing_changes_nothing(settings, pictures, plain, weights):
+    content, *styles = pictures
+    result = stylize(content, styles, Config(**{**BASE, **settings}), weights=weights)
+    np.testing.assert_allclose(result.picture, plain, atol=0.5)
+
+
+def test_a_full_mask_and_a_scale_of_one_change_nothing(pictures, plain, weights):
+    config = Config(**BASE)
+    full = np.ones((8, 12), np.float32)
+    result = stylize(
+        pictures[0], pictures[1], config, content_masks=[full], style_masks=[], weights=weights
+    )
+    np.testing.assert_allclose(result.picture, plain, atol=0.5)
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("masks")
+    sky = np.zeros((16, 24), np.uint8)
+    sky[:8] = 255
+    Image.fromarray(sky).save(folder / "sky.png")
+    Image.fromarray(255 - sky).save(folder / "ground.png")
+    return folder
+
+
+TOGETHER = {
+    **BASE, "pyramid": "32:3", "original_colors": "luminance", "bit_depth": 16,
+    "normalize_gradients": True, "padding": "reflect", "tv_weight": 1e-3, "tv_exponent": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def together(masks, tmp_path_factory):
+    """Two styles by masks, luminance, a pyramid and 16 bits, from a YAML file."""
+    output = tmp_path_factory.mktemp("together") / "o.png"
+    yaml = "".join(f"{name}: {value}\n" for name, value in TOGETHER.items()).replace("True", "true")
+    (masks / "all.yaml").write_text(
+        f"content_image: {PALACE}\nstyle_image: [{STYLE}, {OTHER}]\n"
+        f"content_masks: [sky.png, ground.png]\noutput_image: {output}\n{yaml}"
+    )
+    done = command.run("--config", masks / "all.yaml")
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_together_from_yaml(together, pictures):
+    record = json.loads((together.with_suffix(".run") / "run.json").read_text())
+    assert record["finished"] and record["iterations"] == 6
+    found = images.read(together)
+    assert found.shape == (32, 48, 3)
+    assert len(np.unique(found)) > 256  # more than eight bits tell apart
+    content = images.resize(pictures[0], (32, 48))
+    luminance = colours.reduce("luminance", found)
+    painted = colours.restore("luminance", content, luminance)
+    np.testing.assert_allclose(found, painted, atol=0.02)  # the chroma is the content's
+    before = colours.reduce("luminance", content)
+    assert np.abs(luminance - before).mean() > 5
+
+
+def test_together_from_flags(together, masks, tmp_path):
+    flags = [f"--{name}={str(value).lower()}" for name, value in TOGETHER.items()]
+    done = command.run(
+        *flags, f"--content_image={PALACE}", f"--style_image={STYLE}", f"--style_image={OTHER}",
+        f"--content_masks={masks / 'sky.png'}", f"--content_masks={masks / 'ground.png'}",
+        f"--output_image={tmp_path / 'o.tiff'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(images.read(tmp_path / "o.tiff"), images.read(together))
+
+
+def test_together_from_python(together, pictures, masks, weights):
+    content, *styles = pictures
+    config = load_config(masks / "all.yaml")
+    both = [np.asarray(Image.open(masks / name), np.float32) / 255
+            for name in ("sky.png", "ground.png")]  # fmt: skip
+    result = stylize(content, styles, config, content_masks=both, weights=weights)
+    np.testing.assert_allclose(result.picture, images.read(together), atol=0.01)
+
+
+def test_together_made_again_from_the_picture(together, tmp_path):
+    again = tmp_path / "again.png"
+    done = command.run(f"--rerun={together}", f"--output_image={again}")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(images.read(again), images.read(together))

@@ -1,0 +1,217 @@
+"""Regions of the content with styles of their own."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from nst_tf import images, losses, regions
+from nst_tf.config import Config
+from nst_tf.errors import InputError
+from nst_tf.objective import Objective, layers_of
+from nst_tf.regions import Region
+from nst_tf.style_transfer import stylize
+from nst_tf.vgg19 import build
+from tests.command import PALACE, STYLE
+from tests.numerical_gradient import gradient_error
+
+SHAPE = (32, 48)
+
+
+def halves():
+    left = np.zeros(SHAPE, np.float32)
+    left[:, :24] = 1
+    return left, 1 - left
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    paths = (PALACE, STYLE, STYLE.with_name("starry-night.jpg"))
+    content, one, other = (images.read(path) for path in paths)
+    return (
+        images.resize(content, SHAPE),
+        images.resize(one, (48, 36)),
+        images.resize(other, (36, 48)),
+    )
+
+
+def naive_gram(maps, guide):
+    """Sum over positions of g^2 f f', over the sum of g^2, one position at a time."""
+    total, weight = np.zeros((maps.shape[-1],) * 2), 0.0
+    for y in range(maps.shape[1]):
+        for x in range(maps.shape[2]):
+            f, g = maps[0, y, x].astype(np.float64), float(guide[y, x])
+            total += g**2 * np.outer(f, f)
+            weight += g**2
+    return total / weight
+
+
+def test_the_guided_gram_matrix_is_that_of_the_naive_sum(random):
+    maps = random.normal(size=(1, 5, 7, 4)).astype(np.float32)
+    guide = random.uniform(0, 1, (5, 7)).astype(np.float32)
+    found = losses.gram_matrix(tf.constant(maps), tf.constant(guide[np.newaxis, :, :, np.newaxis]))
+    np.testing.assert_allclose(found, naive_gram(maps, guide), rtol=1e-5, atol=1e-6)
+
+
+def test_a_guide_of_one_everywhere_changes_nothing(random):
+    maps = tf.constant(random.normal(size=(1, 5, 7, 4)), tf.float32)
+    np.testing.assert_allclose(
+        losses.gram_matrix(maps, tf.ones((1, 5, 7, 1))), losses.gram_matrix(maps), rtol=1e-6
+    )
+
+
+def objective(weights, pictures, parts, **settings):
+    config = Config(**settings)
+    content, *styles = pictures
+    network = build(layers_of(config), config.pooling, weights)
+    return Objective(network, content, styles, config, parts)
+
+
+def test_a_full_mask_equals_no_mask(weights, pictures, random):
+    content, one, _ = pictures
+    full = regions.combine([np.ones((8, 12))], [np.ones((4, 3))], [], SHAPE, [(48, 36)])
+    picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+    masked = objective(weights, (content, one), full).value_and_grad(picture)
+    plain = objective(weights, (content, one), []).value_and_grad(picture)
+    for name, value in plain[0].terms.items():
+        assert masked[0].terms[name] == pytest.approx(value, rel=1e-5)
+    np.testing.assert_allclose(masked[1], plain[1], atol=1e-5 * np.abs(plain[1]).max())
+
+
+def test_the_loss_of_regions_is_that_of_a_naive_twin(weights, pictures, random):
+    _, *styles = pictures
+    left, _ = halves()
+    soft = np.linspace(0, 1, 48, dtype=np.float32) * np.ones(SHAPE, np.float32)
+    taken = random.uniform(0.2, 1, (36, 48)).astype(np.float32)
+    parts = [Region(left, 0, None, 1.0), Region(soft, 1, taken, 0.5)]
+    settings = {"style_layers": "block1_conv1:2,block2_conv1", "content_weight": 0.0}
+    found = objective(weights, pictures, parts, style_weight=3.0, **settings)
+    picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+
+    network = build(["block1_conv1", "block2_conv1"], "max", weights)
+    expected = 0.0
+    for layer, factor, weight in (("block1_conv1", 1, 2.0), ("block2_conv1", 2, 1.0)):
+        maps, *styled = (
+            network(one[np.newaxis])[layer].numpy() for one in (picture, *styles)
+        )  # fmt: skip
+        for part in parts:
+            guide, inside = (
+                None if mask is None
+                else mask.reshape(mask.shape[0] // factor, factor, -1, factor).mean(axis=(1, 3))
+                for mask in (part.content_mask, part.style_mask)
+            )  # fmt: skip
+            style = styled[part.style]
+            inside = np.ones(style.shape[1:3]) if inside is None else inside
+            difference = naive_gram(maps, guide) - naive_gram(style, inside)
+            channels = difference.shape[0]
+            loss = np.mean(difference**2) / channels**2
+            expected += 3.0 * weight * part.weight * np.mean(guide**2) * loss
+    assert found.value_and_grad(picture)[0].total == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_gradient_of_regions_is_the_numerical_one(weights, pictures, random):
+    left, right = halves()
+    parts = [Region(left, 0, None, 1.0), Region(0.5 * right, 1, None, 1.0)]
+    function = objective(weights, pictures, parts, style_weight=1e4, pooling="average")
+    picture = random.uniform(40, 215, (*SHAPE, 3)).astype(np.float32)
+    gradient = function.value_and_grad(picture)[1]
+    assert gradient_error(lambda x: function.losses(x).total, gradient, picture, step=0.3) < 1e-2
+
+
+def test_what_no_mask_covers_has_no_gradient_of_style(weights, pictures, random):
+    content, one, _ = pictures
+    left, _ = halves()
+    function = objective(weights, (content, one), [Region(left, 0, None, 1.0)],
+                         content_weight=0.0, style_layers="block1_conv1")  # fmt: skip
+    picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+    gradient = function.value_and_grad(picture)[1]
+    assert np.abs(gradient[:, 25:]).max() == 0  # block1_conv1 sees one pixel beyond the border
+    assert np.abs(gradient[:, :24]).max() > 0
+
+
+def test_layers_are_given_to_styles(weights, pictures, random):
+    content, one, other = pictures
+    picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+    found = objective(weights, pictures, [], layer_styles="block1_conv1:1,block3_conv1:2")
+    terms = found.value_and_grad(picture)[0].terms
+    only_one = objective(weights, (content, one), []).value_and_grad(picture)[0].terms
+    only_other = objective(weights, (content, other), []).value_and_grad(picture)[0].terms
+    both = objective(weights, pictures, []).value_and_grad(picture)[0].terms
+    assert terms["style/block1_conv1"] == pytest.approx(only_one["style/block1_conv1"], rel=1e-5)
+    assert terms["style/block3_conv1"] == pytest.approx(only_other["style/block3_conv1"], rel=1e-5)
+    assert terms["style/block2_conv1"] == pytest.approx(both["style/block2_conv1"], rel=1e-5)
+    assert terms["style/block1_conv1"] != pytest.approx(both["style/block1_conv1"], rel=1e-3)
+
+
+def test_in_regions_a_layer_acts_only_where_its_style_is(weights, pictures, random):
+    left, right = halves()
+    parts = [Region(left, 0, None, 1.0), Region(right, 1, None, 1.0)]
+    settings = {"content_weight": 0.0, "style_layers": "block1_conv1"}
+    function = objective(weights, pictures, parts, layer_styles="block1_conv1:2", **settings)
+    gradient = function.value_and_grad(random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32))[1]
+    assert np.abs(gradient[:, :23]).max() == 0
+    assert np.abs(gradient[:, 24:]).max() > 0
+
+
+def test_each_region_gets_its_style_and_the_rest_stays(weights, pictures):
+    content, *styles = pictures
+    left = np.zeros(SHAPE, np.float32)
+    left[:, :20] = 1
+    config = Config(image_size=48, style_scale=1, num_iterations=15, pyramid="none")
+    seen = []
+    result = stylize(content, styles[:1], config, content_masks=[left], weights=weights,
+                     listener=lambda progress: seen.append(progress.picture))  # fmt: skip
+    for picture in (*seen, result.picture):
+        np.testing.assert_allclose(picture[:, 20:], content[:, 20:], atol=1e-3)
+        assert np.abs(picture - content)[:, :20].mean() > 20
+    assert result.losses.total < 0.9 * result.evaluate(seen[0]).total
+
+
+@pytest.mark.parametrize(
+    ("masks", "style_masks", "blend", "styles", "text"),
+    [
+        (3, 0, 0, 2, "there are 3 content masks for 2 style pictures"),
+        (2, 1, 0, 2, "there are 1 masks of styles and 2 of the content"),
+        (2, 0, 3, 2, "there are 3 weights for 2 regions"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(masks, style_masks, blend, styles, text):
+    with pytest.raises(InputError, match=text):
+        regions.combine([np.ones((4, 6))] * masks, [np.ones((4, 6))] * style_masks, [1.0] * blend,
+                        SHAPE, [SHAPE] * styles)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mask", "text"),
+    [
+        (np.zeros(SHAPE), "content mask 2 is empty: less than 0.01% of it is white"),
+        (np.ones((48, 32)), "has another shape than its picture: it has 32x48 pixels, the picture"),
+        (np.full(SHAPE, 255.0), r"is not a mask: it has shape \(32, 48\); give \[H, W\] in \[0, 1"),
+        (np.full(SHAPE, np.nan), "is not a mask"),
+        (np.ones((*SHAPE, 3)), "is not a mask"),
+    ],
+)
+def test_masks_that_cannot_be_are_refused(mask, text):
+    with pytest.raises(InputError, match=text):
+        regions.combine([np.ones(SHAPE), mask], [], [], SHAPE, [SHAPE])
+
+
+def test_masks_of_another_size_are_scaled_and_keep_soft_edges():
+    (part,) = regions.combine([np.linspace(0, 1, 12) * np.ones((8, 1))], [], [], SHAPE, [SHAPE])
+    assert part.content_mask.shape == SHAPE
+    assert np.ptp(part.content_mask[0]) > 0.9
+    assert len(np.unique(part.content_mask[0])) > 30
+
+
+def test_weights_of_regions_are_relative_to_one():
+    mask = np.ones(SHAPE)
+    equal = regions.combine([mask, mask], [], [], SHAPE, [SHAPE])
+    unequal = regions.combine([mask, mask], [], [3.0, 1.0], SHAPE, [SHAPE])
+    assert [part.weight for part in equal] == [1.0, 1.0]
+    assert [part.weight for part in unequal] == [1.5, 0.5]
+
+
+def test_a_mask_is_the_grey_of_a_picture():
+    picture = np.zeros((2, 3, 3), np.float32)
+    picture[0] = 255
+    picture[1, 0] = (255, 0, 0)
+    np.testing.assert_allclose(regions.mask_of(picture), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
