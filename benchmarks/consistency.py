@@ -70,7 +70,7 @@ def main() -> None:
             results[size] = stylize(content, style, config, weights=weights).picture
             if arguments.pictures:
                 arguments.pictures.mkdir(parents=True, exist_ok=True)
-                data = images.encode(images.to_uint8(results[size]), ".png", "{}")
+                data = images.encode(images.quantise(results[size]), ".png", "{}")
                 storage.publish(arguments.pictures / f"{pair}-{plan}-{size}.png", data)
         small, large = (results[size] for size in arguments.sizes)
         small_results[plan, pair] = small

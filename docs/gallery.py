@@ -150,7 +150,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
         used = styles[: len(masks)] if masks else styles
         result = stylize(content, used, Config(**own), weights=weights, content_masks=masks)
         found[label] = {"loss": result.losses.total, "seconds": round(result.seconds, 1)}
-        pictures[label] = Image.fromarray(images.to_uint8(result.picture))
+        pictures[label] = Image.fromarray(images.quantise(result.picture))
         print(f"  {label}: {found[label]}", flush=True)
     return _row(pictures), found
 

@@ -360,6 +360,8 @@ def _name_the_unknown(head: bytes) -> tuple[str, str]:
     """Says why and what to do when no decoder takes a file that begins with `head`."""
     for name, pattern in _SIGNATURES.items():
         if re.match(pattern, head, re.DOTALL):
+            if name == "TIFF":
+                return f"{_DAMAGED}, or its pixels are of a kind that is not supported", _SAVE_AGAIN
             if name in _DECODERS:
                 return _DAMAGED, _SAVE_AGAIN
             return f"format {name} is not supported", "convert to PNG or JPEG"

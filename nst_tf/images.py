@@ -138,11 +138,6 @@ def quantise(picture: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
     return pixels
 
 
-def to_uint8(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
-    """Rounds to 8 bits, see `quantise`."""
-    return quantise(picture).astype(np.uint8, copy=False)
-
-
 def settings_of(path: Path) -> str | None:
     """Finds the settings that `encode` put into a file.
 

@@ -11,8 +11,12 @@ from nst_tf import losses
 from nst_tf.config import Config
 from nst_tf.regions import Region
 
-_GRADIENTS_ON_NOISE = {"content": 1.0, "style": 1.0, "tv": 1.0}
-"""The length of each term's gradient on noise over the content's, by unit of weight."""
+_GRADIENTS_ON_NOISE = {"content": 1.0, "style": 3.2e-4, "tv": 650.0}
+"""The length of each term's gradient on noise by unit of its weight, over that of the content.
+
+Measured at 512 px on `images/summer-palace.jpg` with `images/starry-night.jpg`; three other pairs
+and sizes from 128 px on gave 0.6e-4 to 3.3e-4 for the style, 510 to 670 for the total variation.
+"""
 
 Network = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
 

@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
@@ -19,6 +17,7 @@ from rich.progress import Progress as ProgressBar
 import nst_tf
 from nst_tf import checkpoint, images, storage
 from nst_tf.checkpoint import Checkpoint, Position
+from nst_tf.encoding import Pixels
 from nst_tf.errors import MachineError
 from nst_tf.pyramid import Level
 from nst_tf.style_transfer import Listener, Picture, Progress
@@ -141,7 +140,7 @@ class Snapshots:
         every: int,
         most: int,
         num_iterations: int,
-        encode: Callable[[npt.NDArray[np.uint8]], bytes],
+        encode: Callable[[Pixels], bytes],
     ) -> None:
         self.latest: Path | None = None
         self._most = most
@@ -168,7 +167,7 @@ class Snapshots:
                 self._kept.popleft().unlink(missing_ok=True)
 
     def _save(self, path: Path, picture: Picture) -> None:
-        storage.publish(path, self._encode(images.to_uint8(picture)))
+        storage.publish(path, self._encode(images.quantise(picture)))
         self.latest = path
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-
 import nst_tf
 from nst_tf import (
     checkpoint,
@@ -348,8 +347,8 @@ def _read(config: Config) -> _Inputs:
         return images.read(path, config.max_pixels, profile)
 
     content, *styles = map(read, filter(None, (config.content_image, *config.style_image)))
-    content_masks = [regions.mask_of(read(path)) for path in config.content_masks]
-    style_masks = [regions.mask_of(read(path)) for path in config.style_masks]
+    content_masks = [_mask(path, config) for path in config.content_masks]
+    style_masks = [_mask(path, config) for path in config.style_masks]
     start = None if config.init_file is None else read(config.init_file)
     shapes = [style.shape[:2] for style in styles]
     levels = pyramid.plan(content.shape[:2], shapes, config)
@@ -359,6 +358,10 @@ def _read(config: Config) -> _Inputs:
     images.check_output(config.output_image, levels[-1].shape, config.bit_depth)
     weights = parameters.load(config.weights, config.weights_sha256)
     return _Inputs(content, styles, content_masks, style_masks, start, profile, weights, levels)
+
+
+def _mask(path: Path, config: Config) -> regions.Mask:
+    return regions.mask_of(images.read(path, config.max_pixels))
 
 
 def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint | None:

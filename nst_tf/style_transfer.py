@@ -86,7 +86,7 @@ class Result:
     @cached_property
     def losses(self) -> Losses:
         """The weighted loss terms of the picture rounded to 8 bits, in float32."""
-        return self.evaluate(images.to_uint8(self.picture))
+        return self.evaluate(images.quantise(self.picture))
 
 
 def stylize(

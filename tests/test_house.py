@@ -31,6 +31,7 @@ ORDER = [
     "vgg19",
     "regions",
     "images",
+    "encoding",
     "colours",
     "decoding",
     "parameters",
@@ -49,7 +50,7 @@ SLOW = {"tensorflow", "keras", "scipy", "skimage"}
 QUICK_ROOMS = [
     "images", "decoding", "parameters", "tensor_files", "flags", "config", "values", "yaml_file",
     "storage", "machine", "errors", "pyramid", "main", "run", "worker", "signals", "preflight",
-    "checkpoint", "colours",
+    "checkpoint", "colours", "encoding",
 ]  # fmt: skip
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

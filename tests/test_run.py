@@ -93,7 +93,7 @@ def test_says_what_it_does_and_no_more(finished):
 def test_the_first_picture_is_the_one_it_starts_from(finished):
     first = np.asarray(Image.open(finished[0].with_suffix(".run") / "first.png"))
     content = images.resize(images.read(CONTENT, 10**8), (20, 64))
-    np.testing.assert_array_equal(first, images.to_uint8(content))
+    np.testing.assert_array_equal(first, images.quantise(content))
 
 
 def test_the_picture_has_the_size_asked_for_and_its_settings(finished):
@@ -174,7 +174,7 @@ def test_RUN_03_overwrite_replaces_the_file_of_somebody_else(tmp_path):
 def test_RUN_40_no_iterations_save_the_start(tmp_path):
     output = tmp_path / "o.png"
     run.run(small(output, num_iterations=0, init=str(STYLE)))
-    expected = images.to_uint8(images.resize(images.read(STYLE, 10**8), (20, 64)))
+    expected = images.quantise(images.resize(images.read(STYLE, 10**8), (20, 64)))
     np.testing.assert_array_equal(np.asarray(Image.open(output)), expected)
     assert record(output)["iterations"] == 0
 

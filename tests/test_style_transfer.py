@@ -284,7 +284,7 @@ def test_bfloat16_finds_a_picture_of_nearly_the_same_loss(content, style, weight
 def test_the_loss_reported_is_float32_whatever_the_precision(content, style, weights):
     low = stylize(content, style, settings(precision="bfloat16"), weights=weights)
     high = stylize(content, style, settings(precision="float32", num_iterations=0), weights=weights)
-    assert low.losses.terms == high.evaluate(images.to_uint8(low.picture)).terms
+    assert low.losses.terms == high.evaluate(images.quantise(low.picture)).terms
 
 
 def test_goes_on_in_float32_where_bfloat16_finds_no_step(content, style, weights):
