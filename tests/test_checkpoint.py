@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,14 @@ def test_RUN_25_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplo
         assert_same(checkpoint.newest(tmp_path), saved(4))
     assert len(caplog.records) == 1
     assert "checkpoint-1" in caplog.records[0].message
+
+
+def test_RUN_25_it_is_the_digest_that_finds_a_flipped_bit(tmp_path, monkeypatch):
+    digest = SimpleNamespace(digest=lambda: b"0" * 32)  # a mutant: every digest is the same
+    monkeypatch.setattr(checkpoint, "hashlib", SimpleNamespace(sha256=lambda _: digest))
+    checkpoint.save(tmp_path, saved(5))
+    damage(tmp_path / "checkpoint-1", 0.9)
+    assert checkpoint.newest(tmp_path).number == 5  # taken for whole
 
 
 def test_RUN_25_where_both_are_damaged_they_are_refused_and_kept(tmp_path):

@@ -175,6 +175,12 @@ def test_RUN_20_a_second_run_is_told_of_the_first_and_one_after_its_death_is_not
         pass
 
 
+def test_RUN_20_it_is_the_lock_that_keeps_the_second_run_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)  # a mutant: the lock does nothing
+    with storage.exclusive(tmp_path / "a.run"), storage.exclusive(tmp_path / "a.run"):
+        pass
+
+
 def test_RUN_20_without_locks_it_warns_and_goes_on(tmp_path, monkeypatch, caplog):
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")

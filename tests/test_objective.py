@@ -170,13 +170,14 @@ def test_normalised_gradients_pull_alike_whatever_the_layers_and_the_network(
     content, style, _ = pictures
     doubled = {name: array * 2 if "kernel" in name else array for name, array in weights.items()}
     other = vgg19.build(list(LAYERS), "max", doubled)
+    deep = vgg19.build(list(LAYERS), "max", weights)
     noise = np.clip(np.random.default_rng(0).normal(127.5, 32.0, content.shape), 0, 255)
     noise = noise.astype(np.float32)
     ratios, plain = [], []
     for net, settings in (
         (network, {}),
         (
-            network,
+            deep,
             {"style_layers": "block2_conv1:3,block3_conv3", "content_layers": "block5_conv2"},
         ),
         (other, {}),

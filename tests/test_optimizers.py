@@ -1,6 +1,7 @@
 """The minimisers on functions whose minima are known."""
 
 import io
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tensorflow as tf
 from threadpoolctl import threadpool_info
 
 from nst_tf import optimizers
-from nst_tf.optimizers import StopReason, lbfgs
+from nst_tf.optimizers import StopReason, lbfgs, problem
 
 QUASI_NEWTON = ["lbfgs", "l-bfgs-b", "bfgs"]
 METHODS = [*QUASI_NEWTON, "adam"]
@@ -197,6 +198,15 @@ def _infinite_value(value, gradient):
 def test_RUN_32_one_bad_value_does_not_keep_it_from_the_minimum(method, spoil, at):
     found = minimize(method, once(rosenbrock, at, spoil), np.full((2, 3), -1.0))
     np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
+
+
+@pytest.mark.parametrize("spoil", [_nan_value, _nan_in_gradient])
+def test_RUN_32_it_is_the_check_of_every_value_that_saves_it(spoil, monkeypatch):
+    blind = types.SimpleNamespace(**vars(np))  # a mutant: everything counts as finite
+    blind.isfinite = lambda values: np.ones_like(values, bool)
+    monkeypatch.setattr(problem, "np", blind)
+    found = minimize("l-bfgs-b", once(rosenbrock, 6, spoil), np.full((2, 3), -1.0))
+    assert not np.allclose(found.x, 1.0, atol=1e-3)
 
 
 @pytest.mark.parametrize("method", METHODS)
