@@ -164,9 +164,8 @@ class _Run:
     def _stylize(self) -> "tuple[Result, Checkpoints, Snapshots]":
         """Stylises under the eyes of the listeners."""
         config, inputs, before = self._config, self._inputs, self._before
-        with (
-            machine.quiet()
-        ):  # what TensorFlow prints as it starts would bury what a run has to say
+        # What TensorFlow prints as it starts would bury what a run has to say.
+        with machine.quiet():
             machine.prepare_tensorflow(config.threads, config.deterministic)
             from nst_tf import report
             from nst_tf.style_transfer import device, precision, stylize
@@ -278,10 +277,11 @@ class _Run:
         if saved != self._output:
             report.say(f"{os.path.relpath(self._output)} appeared meanwhile and was left alone")
         if self._received:
+            saves = self._config.checkpoint_seconds and result.iterations
             raise StoppedError(
                 self._received[0],
                 "the best picture was saved",
-                "go on with --resume",
+                "go on with --resume" if saves else "start again",
                 where=saved,
             )
         if result.failure:

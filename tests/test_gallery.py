@@ -1,0 +1,56 @@
+"""The sheets of the controls: they can be drawn, they are there, and the text shows them."""
+
+import importlib.util
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nst_tf.config import Config
+from tests.command import ROOT
+
+DOCS = ROOT / "docs"
+TEXT = (DOCS / "controls.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def gallery():
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_cell_is_a_configuration_that_differs_from_its_neighbours(gallery):
+    for name, sheet in gallery.SHEETS.items():
+        configs = []
+        for settings in sheet.cells.values():
+            own = {**sheet.common, **settings}
+            own.setdefault("style_image", [f"{style}.jpg" for style in sheet.styles])
+            if "content_masks" in own:
+                own["style_image"] = own["style_image"][: len(own["content_masks"])]
+            configs.append(Config(**own).model_dump_json())
+        assert len(set(configs)) == len(configs), name
+
+
+def test_every_sheet_is_in_the_text_and_in_the_folder(gallery):
+    assert set(re.findall(r"\(controls/(\w+)\.jpg\)", TEXT)) == set(gallery.SHEETS)
+    figures = json.loads((DOCS / "controls" / "figures.json").read_text())
+    for name, sheet in gallery.SHEETS.items():
+        with Image.open(DOCS / "controls" / f"{name}.jpg") as picture:
+            assert picture.width == len(sheet.cells) * (256 + 8) - 8
+        assert list(figures[name]) == list(sheet.cells)
+
+
+def test_a_sheet_shows_its_runs_side_by_side(gallery, weights):
+    sheet = gallery.Sheet(
+        {"one": {"seed": 1}, "two": {"seed": 2}},
+        common={"image_size": 48, "style_scale": 1.0, "num_iterations": 0, "init": "noise"},
+    )
+    picture, figures = gallery.draw(sheet, weights)
+    assert picture.size == (2 * 256 + 8, 171 + 22)
+    pixels = np.asarray(picture)[22:].astype(int)
+    assert np.abs(pixels[:, :256] - pixels[:, 264:]).mean() > 5
+    assert list(figures) == ["one", "two"]
