@@ -6,6 +6,7 @@ are what `docs/controls.md` shows.
 
 import argparse
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from nst_tf import images, parameters, storage
 from nst_tf.config import Config

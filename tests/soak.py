@@ -37,7 +37,10 @@ FAULTS = ("kill", "kill-worker", "int", "term", "hup", "disk", "truncate", "flip
 
 NAN = """
 import os, sys
-from nst_tf import objective
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+from nst_tf import machine
+with machine.quiet():
+    from nst_tf import objective
 real, count, bad = objective.Objective.value_and_grad, 0, int(os.environ["BAD_EVALUATION"])
 def poisoned(self, picture):
     global count
