@@ -200,13 +200,12 @@ def test_RUN_32_one_bad_value_does_not_keep_it_from_the_minimum(method, spoil, a
     np.testing.assert_allclose(found.x, 1.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("spoil", [_nan_value, _nan_in_gradient])
-def test_RUN_32_it_is_the_check_and_the_restart_that_save_it(spoil, monkeypatch):
+def test_RUN_32_it_is_the_check_and_the_restart_that_save_it(monkeypatch):
     blind = types.SimpleNamespace(**vars(np))  # a mutant: everything counts as finite
     blind.isfinite = lambda values: np.ones_like(values, bool)
     monkeypatch.setattr(problem, "np", blind)
     monkeypatch.setattr(problem, "_MAX_RESTARTS", 0)
-    found = minimize("l-bfgs-b", once(rosenbrock, 6, spoil), np.full((2, 3), -1.0))
+    found = minimize("lbfgs", once(rosenbrock, 6, _nan_in_gradient), np.full((2, 3), -1.0))
     assert not np.allclose(found.x, 1.0, atol=1e-3)
 
 
