@@ -24,6 +24,7 @@ from nst_tf.style_transfer import stylize
 _ROOT = Path(__file__).parents[1]
 _PICTURES = _ROOT / "images"
 _SIZE = 256
+_ITERATIONS = 20
 _GAP = 8
 _LABEL = 22
 
@@ -110,13 +111,11 @@ SHEETS: dict[str, Sheet] = {
     "style_strength": Sheet(
         _values("style_strength", 0.0, 0.33, 0.67, 1.0), common={"num_iterations": 0}
     ),
-    "image_size": Sheet(
-        {f"image_size {size}": {"image_size": size} for size in (128, 256, 512, 1024)}
-    ),
+    "image_size": Sheet({f"image_size {size}": {"image_size": size} for size in (128, 256, 512)}),
     "preset": Sheet(
         {
             "draft": {"pyramid": "none", "num_iterations": 10},
-            "default": {},
+            "default": {"num_iterations": 40},
             "fine": {"num_iterations": 200},
         }
     ),
@@ -147,7 +146,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
     found: dict[str, object] = {}
     pictures: dict[str, Image.Image] = {}
     for label, settings in sheet.cells.items():
-        own = {"image_size": _SIZE, **sheet.common, **settings}
+        own = {"image_size": _SIZE, "num_iterations": _ITERATIONS, **sheet.common, **settings}
         names = own.pop("content_masks", [])
         masks = [_mask(str(name), content.shape[:2]) for name in names]
         used = styles[: len(masks)] if masks else styles
@@ -178,14 +177,14 @@ def _row(pictures: Mapping[str, Image.Image]) -> Image.Image:
 def main() -> None:
     """Draws the sheets asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*SHEETS, []], default=list(SHEETS))
+    parser.add_argument("names", nargs="*", help=", ".join(SHEETS))
     parser.add_argument("--folder", type=Path, default=_ROOT / "docs" / "controls")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     weights = parameters.load("normalised", None).arrays
     record = arguments.folder / "figures.json"
     figures = json.loads(record.read_text()) if record.exists() else {}
-    for name in arguments.names:
+    for name in arguments.names or SHEETS:
         print(name, flush=True)
         sheet, figures[name] = draw(SHEETS[name], weights)
         pixels = np.asarray(sheet)

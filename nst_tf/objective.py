@@ -109,6 +109,7 @@ class Objective:
         self._evaluate = tf.function(
             self._losses_and_gradient,
             input_signature=[tf.TensorSpec((1, *content.shape), tf.float32)],
+            autograph=False,  # its Python is plain; converting it would write a temporary file
         )
 
     def value_and_grad(self, picture: np.ndarray) -> tuple[Losses, np.ndarray]:

@@ -194,6 +194,7 @@ class Checkpoints:
         self._describe = describe
         self._saved = time.monotonic()
         self._wait = every
+        self._failing = False
         self._position: Callable[[], Position] | None = None
         self._shape: tuple[int, ...] | None = None
 
@@ -212,8 +213,11 @@ class Checkpoints:
         before = time.monotonic()
         try:
             checkpoint.save(self._folder, self._describe(self._position()))
+            self._failing = False
         except MachineError as error:
-            _log.warning("no checkpoint, the one before is kept: %s", error)
+            if not self._failing:  # once is enough, until it works again
+                _log.warning("no checkpoint, the one before is kept: %s", error)
+            self._failing = True
         self._saved = time.monotonic()
         took = self._saved - before
         self.seconds += took

@@ -244,7 +244,8 @@ def test_RUN_07_08_files_that_grow_too_large_cost_no_picture(tmp_path):
 
     done = command.run(*flags(tmp_path / "o.png"), preexec_fn=limited)
     assert done.returncode == 0, done.stderr
-    assert "no checkpoint, the one before is kept" in done.stderr
+    (warning,) = done.stderr.splitlines()  # one, however often it fails
+    assert "no checkpoint, the one before is kept" in warning
     assert Image.open(tmp_path / "o.png").size == (48, 32)
     assert all(not path.name.startswith("checkpoint") for path in (tmp_path / "o.run").iterdir())
 
