@@ -139,7 +139,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
         weights: Parameters of the network.
 
     Returns:
-        The sheet, and by label the loss and the seconds of each run.
+        The sheet, and by label the loss of each run.
     """
     content = images.read(_PICTURES / f"{sheet.content}.jpg")
     styles = [images.read(_PICTURES / f"{name}.jpg") for name in sheet.styles]
@@ -151,7 +151,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
         masks = [_mask(str(name), content.shape[:2]) for name in names]
         used = styles[: len(masks)] if masks else styles
         result = stylize(content, used, Config(**own), weights=weights, content_masks=masks)
-        found[label] = {"loss": result.losses.total, "seconds": round(result.seconds, 1)}
+        found[label] = {"loss": result.losses.total}
         pictures[label] = Image.fromarray(images.quantise(result.picture))
         print(f"  {label}: {found[label]}", flush=True)
     return _row(pictures), found

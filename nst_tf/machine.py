@@ -24,7 +24,7 @@ _FLOORS = {
     "numpy": "2.1",
     "scipy": "1.17",
     "pillow": "13.0",
-    "imagecodecs": "2026.3",
+    "imagecodecs": "2026.3.6",
 }
 """The oldest versions that will do, as in setup.cfg."""
 
