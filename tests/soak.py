@@ -30,8 +30,8 @@ from tests.test_interrupted import children_of, digest, flags, record, rows
 _EVERY = 0.3
 """Seconds between checkpoints."""
 
-_ALLOWED = 2.0
-"""Seconds of work that may be lost: the interval and a slow machine's share."""
+_ALLOWED = 5.0
+"""Seconds of work that may be lost: the interval, which slow saves stretch to 50 times their own."""
 
 FAULTS = ("kill", "kill-worker", "int", "term", "hup", "disk", "truncate", "flip", "nan")
 
