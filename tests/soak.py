@@ -31,7 +31,7 @@ _EVERY = 0.3
 """Seconds between checkpoints."""
 
 _ALLOWED = 5.0
-"""Seconds of work that may be lost: the interval, which slow saves stretch to 50 times their own."""
+"""Seconds of work that may be lost: the interval, or 50 times what a save takes."""
 
 FAULTS = ("kill", "kill-worker", "int", "term", "hup", "disk", "truncate", "flip", "nan")
 
