@@ -132,8 +132,8 @@ class _InverseHessian:
         return {
             "pairs": np.array(self.pairs, np.int64),
             "products": self._products.copy(),
-            "s": self._s[:used].numpy().copy(),
-            "y": self._y[:used].numpy().copy(),
+            "s": self._s.numpy()[:used].copy(),
+            "y": self._y.numpy()[:used].copy(),
             "squares": self._squares.numpy().copy(),
             "unit": np.array(self.unit),
         }
