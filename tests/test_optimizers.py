@@ -383,14 +383,7 @@ def test_holds_blas_to_one_thread_and_gives_it_back():
 @pytest.mark.parametrize("method", METHODS)
 def test_RUN_33_an_explosion_is_undone_from_the_best_point(method):
     quiet = bowl(np.full((3, 4), 100.0), 1.0)
-    evaluations = 0
-
-    def explodes_once(x):
-        nonlocal evaluations
-        evaluations += 1
-        value, gradient = quiet(x)
-        return (1e30 if evaluations == 6 else value), gradient
-
+    explodes_once = once(quiet, 6, lambda value, gradient: (1e30, gradient))
     found = minimize(method, explodes_once, np.zeros((3, 4)), num_iterations=60)
     assert found.value < 1e-2 * quiet(np.zeros((3, 4)))[0]
 
