@@ -166,5 +166,6 @@ PAIRS = {
         ("summer-palace", "kandinsky"),
         ("summer-palace", "the_scream"),
         ("tubingen", "starry-night"),
+        ("tubingen", "kandinsky"),
     )
 }

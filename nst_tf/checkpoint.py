@@ -6,7 +6,6 @@ the SHA-256 of what follows, safetensors with the rest as JSON in its metadata.
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +17,7 @@ import safetensors.numpy
 
 from nst_tf import machine, storage
 from nst_tf.config import Config, portable
-from nst_tf.errors import InputError
+from nst_tf.errors import InputError, warn
 
 _FORMAT = "nst_tf checkpoint 1"
 _NAMES = ("checkpoint-0", "checkpoint-1")
@@ -49,8 +48,6 @@ Identity = Mapping[str, str]
 """What a run is made of, by name: digests of its inputs, and its settings as text."""
 
 Picture = npt.NDArray[np.float32]
-
-_log = logging.getLogger("nst_tf")
 
 
 @dataclass(frozen=True)
@@ -137,11 +134,6 @@ def differences(one: Identity, other: Identity) -> str:
     return ", ".join(names)
 
 
-def warn(text: str) -> None:
-    """Says something in one line that does not end the run."""
-    _log.warning("%s", text)
-
-
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint in place of the last but one.
 
@@ -178,7 +170,7 @@ def newest(folder: Path) -> Checkpoint | None:
     if not found and damaged:
         raise damaged[0]
     for one in damaged:
-        warn(str(one))
+        warn(one)
     return max(found, key=lambda checkpoint: checkpoint.number, default=None)
 
 

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nst_tf import machine
-from nst_tf.errors import InputError, printable
+from nst_tf.errors import InputError, printable, warn
 
 logger = logging.getLogger("nst_tf")
 
@@ -108,7 +108,7 @@ def decode(
         reason = f"{_DAMAGED} ({str(error)[:80] or type(error).__name__})"
         raise _refusal(reason, _SAVE_AGAIN, where) from error
     for note in notes:
-        logger.warning("%s: %s", printable(str(where)), note)
+        warn(f"{printable(str(where))}: {note}")
     return picture
 
 

@@ -1,8 +1,11 @@
 """What can go wrong, as one line for the person at the terminal and an exit code for the shell."""
 
 import difflib
+import logging
 import signal
 from collections.abc import Iterable
+
+_log = logging.getLogger("nst_tf")
 
 
 class NstError(Exception):
@@ -41,6 +44,11 @@ class NumericalError(NstError):
     """The optimisation cannot go on; the best picture so far was kept."""
 
     exit_code = 4
+
+
+def warn(text: object) -> None:
+    """Says something in one line that does not end the run."""
+    _log.warning("%s", text)
 
 
 def printable(text: str) -> str:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from nst_tf import decoding, machine, storage
+from nst_tf.config import Config
 from nst_tf.decoding import Picture
 from nst_tf.decoding import from_integers as from_integers
 from nst_tf.encoding import FORMATS as FORMATS
@@ -16,7 +17,7 @@ from nst_tf.encoding import check_output as check_output
 from nst_tf.encoding import encode as encode
 from nst_tf.errors import NumericalError
 
-DEFAULT_MAX_PIXELS = 100_000_000
+DEFAULT_MAX_PIXELS: int = Config.model_fields["max_pixels"].default
 _MAX_BYTES = 256 * 2**20
 
 

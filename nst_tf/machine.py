@@ -28,6 +28,9 @@ _FLOORS = {
 }
 """The oldest versions that will do, as in setup.cfg."""
 
+_TENSOR_CORES_OF_BFLOAT16 = (8, 0)
+"""The first compute capability whose tensor cores take bfloat16."""
+
 
 def available_memory() -> int:
     """Returns how many bytes more this process can use, without swapping.
@@ -141,6 +144,24 @@ def computes_bfloat16() -> bool:
     except OSError:
         return False  # not Linux, where no processor is known to gain
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def precision(asked: str, *, deterministic: bool, graphics: tuple[int, ...] | None = None) -> str:
+    """Chooses what a network computes in.
+
+    Args:
+        asked: "float32", "bfloat16", or "auto", bfloat16 where the hardware multiplies it.
+        deterministic: Rules bfloat16 out for "auto": rounded products are summed in another order
+            by other kernels.
+        graphics: The compute capability of the graphics card that is used, if one is.
+
+    Returns:
+        "float32" or "bfloat16".
+    """
+    if asked != "auto":
+        return asked
+    fast = computes_bfloat16() if graphics is None else graphics >= _TENSOR_CORES_OF_BFLOAT16
+    return "bfloat16" if fast and not deterministic else "float32"
 
 
 @contextlib.contextmanager

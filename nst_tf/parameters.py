@@ -5,7 +5,6 @@ decides the format, and the headers are compared with the expected table before 
 """
 
 import hashlib
-import logging
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nst_tf import download, storage
-from nst_tf.errors import InputError
+from nst_tf.errors import InputError, warn
 from nst_tf.tensor_files import FETCH, TYPES, Tensor, UnfitError, open_tensors
 from nst_tf.values import LAYERS
 
@@ -167,7 +166,7 @@ def _verified(tensors: list[Tensor], expected: Shapes) -> Arrays:
         if found[name].shape != shape:
             raise UnfitError(f"{name!r} has shape {found[name].shape}, expected is {shape}")
     if any(found[name].dtype == "float64" for name in expected):
-        logging.getLogger("nst_tf").warning("float64 weights are rounded to float32")
+        warn("float64 weights are rounded to float32")
     return {name: _as_float32(found[name]) for name in expected}
 
 

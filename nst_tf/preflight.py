@@ -59,7 +59,7 @@ def needs(levels: Sequence[Level], config: Config) -> Needs:
     Returns:
         The estimate; the memory is rather too high than too low.
     """
-    precision = _precision(config)
+    precision = machine.precision(config.precision, deterministic=config.deterministic)
     size = round(_memory(levels[-1], config))
     if _has_graphics_card():
         return Needs(size, None, None)
@@ -121,12 +121,6 @@ def _memory(level: Level, config: Config) -> float:
         + (_BYTES_PER_PIXEL + own) * math.prod(level.shape)
         + _STYLE_BYTES_PER_PIXEL * style
     )
-
-
-def _precision(config: Config) -> str:
-    if config.precision != "auto":
-        return config.precision
-    return "bfloat16" if machine.computes_bfloat16() and not config.deterministic else "float32"
 
 
 def _has_graphics_card() -> bool:

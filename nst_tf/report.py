@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import io
-import logging
 import os
 import time
 from collections import deque
@@ -18,11 +17,10 @@ import nst_tf
 from nst_tf import checkpoint, images, storage
 from nst_tf.checkpoint import Checkpoint, Position
 from nst_tf.encoding import Pixels
-from nst_tf.errors import MachineError
+from nst_tf.errors import MachineError, warn
 from nst_tf.pyramid import Level
-from nst_tf.style_transfer import Listener, Picture, Progress
-
-_log = logging.getLogger("nst_tf")
+from nst_tf.scene import Picture
+from nst_tf.style_transfer import Listener, Progress
 
 TRACE_COLUMNS = (
     "iteration",
@@ -48,7 +46,7 @@ def attempt(action: Callable[[], None]) -> None:
     try:
         action()
     except MachineError as error:
-        _log.warning("%s", error)
+        warn(error)
 
 
 def opening(levels: Sequence[Level], where: str, needs: str) -> str:
@@ -216,7 +214,7 @@ class Checkpoints:
             self._failing = False
         except MachineError as error:
             if not self._failing:  # once is enough, until it works again
-                _log.warning("no checkpoint, the one before is kept: %s", error)
+                warn(f"no checkpoint, the one before is kept: {error}")
             self._failing = True
         self._saved = time.monotonic()
         took = self._saved - before
@@ -301,7 +299,7 @@ def together(listeners: Sequence[Listener]) -> Listener:
             except Exception as error:  # noqa: BLE001 - hours of work outweigh a report
                 active.remove(listener)
                 name = type(listener).__name__
-                _log.warning("%s failed and is left out from here on: %s", name, error)
+                warn(f"{name} failed and is left out from here on: {error}")
         return stop
 
     return listen

@@ -25,7 +25,7 @@ from nst_tf import (
 )
 from nst_tf.checkpoint import Checkpoint, Identity, Picture, Position
 from nst_tf.config import Config, portable, require_files, to_yaml
-from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError
+from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError, warn
 
 if TYPE_CHECKING:
     from nst_tf.objective import Losses
@@ -82,7 +82,7 @@ def run(config: Config, *, overwrite: bool = False, resume: bool = False) -> Non
         inputs = _read(config)
         needs = preflight.needs(inputs.levels, config)
         preflight.check_memory(needs, inputs.levels, config)
-        folder = config.output_image.with_suffix(".run")
+        folder = _folder_of(config)
         identity = inputs.identity(config)
         before = _interrupted(folder, identity, config) if resume else None
         if resume and before is None:
@@ -90,41 +90,53 @@ def run(config: Config, *, overwrite: bool = False, resume: bool = False) -> Non
         with storage.exclusive(folder, config.output_image):
             if before is None:
                 _mention_unfinished(folder, identity)
-            _Run(config, inputs, identity, overwrite, before, began, received, needs).go()
+            replace = overwrite or config.output_image.exists()  # if it exists, it is our own
+            _Run(config, inputs, identity, needs, before, replace, began, received).go()
 
 
+@dataclass(frozen=True)
 class _Run:
-    """A run whose folder is its own, from the first byte written to the last."""
+    """A run whose folder is its own, from the first byte written to the last.
 
-    def __init__(
-        self,
-        config: Config,
-        inputs: _Inputs,
-        identity: Identity,
-        overwrite: bool,
-        before: Checkpoint | None,
-        began: float,
-        received: list[int],
-        needs: preflight.Needs,
-    ) -> None:
-        self._config = config
-        self._inputs = inputs
-        self._identity = identity
-        self._before = before
-        self._began = began
-        self._received = received
-        self._needs = needs
-        self._output = config.output_image
-        self._replace = overwrite or self._output.exists()  # if it exists, it is our own
-        self._folder = self._output.with_suffix(".run")
-        self._settings = json.dumps({"nst_tf": nst_tf.__version__, **portable(config)})
+    Attributes:
+        config: All settings.
+        inputs: What it works on.
+        identity: What it is made of.
+        needs: What it was expected to take.
+        before: Where it was interrupted, if it goes on from there.
+        replace: Whether the output may be replaced.
+        began: When it began, by the monotonic clock.
+        received: The signals that ask for its end, as they come.
+    """
+
+    config: Config
+    inputs: _Inputs
+    identity: Identity
+    needs: preflight.Needs
+    before: Checkpoint | None
+    replace: bool
+    began: float
+    received: list[int]
+
+    @property
+    def _output(self) -> Path:
+        return self.config.output_image
+
+    @property
+    def _folder(self) -> Path:
+        return _folder_of(self.config)
+
+    @property
+    def _settings(self) -> str:
+        """What is written into pictures, so that they can be made again."""
+        return json.dumps({"nst_tf": nst_tf.__version__, **portable(self.config)})
 
     def go(self) -> None:
         """Stylises, saves and records."""
         self._warn_of_many_snapshots()
-        storage.publish(self._folder / "config.yaml", to_yaml(self._config).encode())
+        storage.publish(self._folder / "config.yaml", to_yaml(self.config).encode())
         result, checkpoints, snapshots = self._stylize()
-        config, profile = self._config, self._inputs.profile
+        config, profile = self.config, self.inputs.profile
         pixels = images.quantise(result.picture, config.bit_depth)
         suffix = self._output.suffix
         data = images.encode(
@@ -140,7 +152,7 @@ class _Run:
                 f"{error}{last}",
                 "then go on with --resume, which begins at the last checkpoint",
             ) from error
-        unfinished = bool(self._received) or bool(result.failure)
+        unfinished = bool(self.received) or bool(result.failure)
         if unfinished:
             checkpoints.save()
         losses = result.evaluate(self._read_back(saved, pixels.shape))
@@ -149,21 +161,21 @@ class _Run:
         self._tell(result, losses, saved, record["seconds"])
 
     def _warn_of_many_snapshots(self) -> None:
-        most, every = self._config.max_snapshots, self._config.save_iter
-        total = sum(level.num_iterations for level in self._inputs.levels)
+        most, every = self.config.max_snapshots, self.config.save_iter
+        total = sum(level.num_iterations for level in self.inputs.levels)
         number = total // every if every else 0
-        height, width = self._inputs.levels[-1].shape
+        height, width = self.inputs.levels[-1].shape
         size = 3 * height * width * (min(number, most) if most else number)
         free = shutil.disk_usage(self._folder).free
         if size > free:
-            checkpoint.warn(
+            warn(
                 f"{number} snapshots take up to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
                 "free; --max_snapshots=N keeps the last N only"
             )
 
     def _stylize(self) -> "tuple[Result, Checkpoints, Snapshots]":
         """Stylises under the eyes of the listeners."""
-        config, inputs, before = self._config, self._inputs, self._before
+        config, inputs, before = self.config, self.inputs, self.before
         # What TensorFlow prints as it starts would bury what a run has to say.
         with machine.quiet():
             machine.prepare_tensorflow(config.threads, config.deterministic)
@@ -171,11 +183,11 @@ class _Run:
             from nst_tf.style_transfer import device, precision, stylize
 
             where = f"{precision(config)} on {device()}"
-        report.say(report.opening(inputs.levels, where, preflight.describe(self._needs)))
+        report.say(report.opening(inputs.levels, where, preflight.describe(self.needs)))
         if before is not None:
             report.say(f"going on after {len(before.trace)} iterations")
-        if self._received:
-            raise StoppedError(self._received[0], "nothing was done yet", "start again")
+        if self.received:
+            raise StoppedError(self.received[0], "nothing was done yet", "start again")
         number = itertools.count(self._next_number())
         total = sum(level.num_iterations for level in inputs.levels)
         trace = report.Trace(self._folder / "trace.csv", () if before is None else before.trace)
@@ -189,7 +201,7 @@ class _Run:
         environment = checkpoint.environment(config)
 
         def describe(position: Position) -> Checkpoint:
-            return Checkpoint(next(number), self._identity, environment, trace.rows, position)
+            return Checkpoint(next(number), self.identity, environment, trace.rows, position)
 
         checkpoints = report.Checkpoints(self._folder, config.checkpoint_seconds, describe)
         with _memory_told_of(), report.display(config.print_iter, total) as display:
@@ -203,7 +215,7 @@ class _Run:
                 weights=inputs.weights.arrays,
                 preview=snapshots.first,
                 listener=report.together([display, trace, snapshots, checkpoints]),
-                stop=lambda: bool(self._received),
+                stop=lambda: bool(self.received),
                 resume=None if before is None else before.position,
             )
         report.attempt(trace.save)
@@ -211,8 +223,8 @@ class _Run:
 
     def _next_number(self) -> int:
         """Counts on from what is there, so that the newest checkpoint always has the most."""
-        if self._before is not None:
-            return self._before.number + 1
+        if self.before is not None:
+            return self.before.number + 1
         with contextlib.suppress(InputError):
             last = checkpoint.newest(self._folder)
             return 0 if last is None else last.number + 1
@@ -223,7 +235,7 @@ class _Run:
         path, number = self._output, 0
         while True:
             try:
-                storage.publish(path, data, replace=self._replace)
+                storage.publish(path, data, replace=self.replace)
             except FileExistsError:
                 number += 1
                 path = self._output.with_stem(f"{self._output.stem}-{number}")
@@ -233,7 +245,7 @@ class _Run:
     def _read_back(self, saved: Path, shape: tuple[int, ...]) -> Picture:
         """Reads the picture as whoever opens the file will see it."""
         try:
-            found = images.read(saved, self._config.max_pixels, self._inputs.profile)
+            found = images.read(saved, self.config.max_pixels, self.inputs.profile)
         except InputError as error:
             raise _unreadable(saved, str(error)) from error
         if found.shape != shape:
@@ -253,21 +265,21 @@ class _Run:
             "tv_loss": losses.tv,
             "iterations": result.iterations,
             "evaluations": result.evaluations,
-            "seconds": round(time.monotonic() - self._began, 3),
+            "seconds": round(time.monotonic() - self.began, 3),
             "seconds_stylizing": round(result.seconds, 3),
             "seconds_evaluating": round(result.seconds_evaluating, 3),
             "seconds_checkpointing": round(seconds_checkpointing, 3),
             "peak_memory_bytes": machine.peak_memory(),
-            "peak_memory_bytes_expected": self._needs.bytes,
+            "peak_memory_bytes_expected": self.needs.bytes,
             "stop_reason": str(result.stop_reason),
             "precision": result.precision,
             "device": result.device,
-            "weights_sha256": self._inputs.weights.sha256,
+            "weights_sha256": self.inputs.weights.sha256,
             "versions": {"nst_tf": nst_tf.__version__, **machine.versions()},
             "processor": machine.processor(),
-            "seed": self._config.seed,
+            "seed": self.config.seed,
             "image_size": [width, height],
-            "identity": self._identity,
+            "identity": self.identity,
         }
 
     def _tell(self, result: "Result", losses: "Losses", saved: Path, seconds: float) -> None:
@@ -276,10 +288,10 @@ class _Run:
 
         if saved != self._output:
             report.say(f"{os.path.relpath(self._output)} appeared meanwhile and was left alone")
-        if self._received:
-            saves = self._config.checkpoint_seconds and result.iterations
+        if self.received:
+            saves = self.config.checkpoint_seconds and result.iterations
             raise StoppedError(
-                self._received[0],
+                self.received[0],
                 "the best picture was saved",
                 "go on with --resume" if saves else "start again",
                 where=saved,
@@ -296,6 +308,11 @@ class _Run:
             f"saved {os.path.relpath(saved)}: loss {losses.total:.5g}, "
             f"{result.iterations} iterations, {seconds:.0f} s; {result.stop_reason}"
         )
+
+
+def _folder_of(config: Config) -> Path:
+    """Names the folder that stands beside the output."""
+    return config.output_image.with_suffix(".run")
 
 
 @contextlib.contextmanager
@@ -381,7 +398,7 @@ def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint
         return None
     _check_same(found.identity, identity, folder)
     if changed := checkpoint.differences(found.environment, checkpoint.environment(config)):
-        checkpoint.warn(f"the continuation will not be bit-identical: {changed} changed")
+        warn(f"the continuation will not be bit-identical: {changed} changed")
     return found
 
 
@@ -400,9 +417,7 @@ def _mention_unfinished(folder: Path, identity: Identity) -> None:
     with contextlib.suppress(InputError):
         found = checkpoint.newest(folder)
         if found is not None and not checkpoint.differences(found.identity, identity):
-            checkpoint.warn(
-                f"beginning anew; --resume would go on after {len(found.trace)} iterations"
-            )
+            warn(f"beginning anew; --resume would go on after {len(found.trace)} iterations")
 
 
 def _record_of(folder: Path) -> Mapping[str, Any]:

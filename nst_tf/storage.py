@@ -8,7 +8,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import logging
 import os
 import secrets
 import stat
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from nst_tf.errors import InputError, MachineError
+from nst_tf.errors import InputError, MachineError, warn
 
 _TEMPORARY = ".nst_tf-"
 _REMEDY = "free some space or choose another place with --output_image"
@@ -195,9 +194,7 @@ def _locked(descriptor: int, path: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise _fault("cannot lock the file", path, error) from error
-        logging.getLogger("nst_tf").warning(
-            "this file system has no locks: see that no other run writes to %s", path.parent
-        )
+        warn(f"this file system has no locks: see that no other run writes to {path.parent}")
         return False
     if not free:
         raise MachineError(

@@ -8,22 +8,17 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
-from nst_tf import adain, colours, images, machine, optimizers, parameters, pyramid, regions, vgg19
+from nst_tf import images, machine, optimizers, parameters, pyramid, regions, vgg19
 from nst_tf.checkpoint import Position
 from nst_tf.config import Config
 from nst_tf.errors import InputError
-from nst_tf.objective import Losses, Objective, blend_shares, layers_of
+from nst_tf.objective import Losses, Objective, layers_of
 from nst_tf.optimizers import StopReason
-from nst_tf.regions import Region
+from nst_tf.scene import LEVELS_OF_A_PIXEL, Array, Picture, Scene, checked
 
-Array = npt.NDArray[Any]
-Picture = npt.NDArray[np.float32]
 Weights = Mapping[str, Picture]
-
-_LEVELS_OF_A_PIXEL = (0.0, 255.0)
 
 
 @dataclass(frozen=True)
@@ -145,8 +140,8 @@ def stylize(
     config = Config() if config is None else config
     if start is not None:
         config = config.model_copy(update={"init": "content"})  # as any start that is a picture
-    content = _checked(content, "content")
-    styles = [_checked(picture, "style") for picture in _as_list(style)]
+    content = checked(content, "content")
+    styles = [checked(picture, "style") for picture in _as_list(style)]
     shapes = [picture.shape[:2] for picture in styles]
     parts = regions.combine(
         content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
@@ -157,23 +152,25 @@ def stylize(
     if weights is None:
         weights = parameters.load(config.weights, config.weights_sha256).arrays
 
-    ascent = _Ascent(content, styles, parts, config, weights, levels, began, listener, stop)
+    scene = Scene(
+        content, styles, parts, config, weights, precision(config),
+        None if start is None else checked(start, "start"),
+    )  # fmt: skip
+    ascent = _Ascent(scene, config, weights, levels, began, listener, stop)
     if resume is not None:
         position = resume
     else:
-        given = None if start is None else ascent.reduce(_checked(start, "start"))
         if preview is not None:
-            first = ascent.starting_picture(levels[-1]) if given is None else given
-            preview(ascent.shown(images.resize(first, levels[-1].shape)))
-        position = ascent.bottom(given)
+            preview(scene.shown(scene.start(levels[-1])))
+        position = ascent.bottom()
     picture, reason = ascent.climb(position)
 
     def evaluate(picture: Array) -> Losses:
-        seen = ascent.reduce(np.asarray(picture, np.float32))
+        seen = scene.reduce(np.asarray(picture, np.float32))
         return ascent.objective(levels[-1], "float32").losses(seen)
 
     return Result(
-        picture=ascent.shown(images.resize(picture, levels[-1].shape)),
+        picture=scene.shown(images.resize(picture, levels[-1].shape)),
         iterations=ascent.iterations,
         evaluations=ascent.evaluations,
         seconds=ascent.seconds,
@@ -191,9 +188,7 @@ class _Ascent:
 
     def __init__(
         self,
-        content: Picture,
-        styles: Sequence[Picture],
-        parts: Sequence[Region],
+        scene: Scene,
         config: Config,
         weights: Weights,
         levels: Sequence[pyramid.Level],
@@ -209,20 +204,13 @@ class _Ascent:
         self.seconds_evaluating = 0.0
         self.losses = Losses({})
         self._improved = False
-        self._mode = config.original_colors
-        self._content, self._styles = colours.prepare(self._mode, content, styles)
-        self._in_colour = cache(lambda shape: images.resize(content, shape))
-        self._regions = parts
+        self._scene = scene
         self._levels = levels
         self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
         self._began = began
         self._listener = listener
         self._stop = stop
         self._network = cache(self._build_network)
-        self._painter = cache(self._build_painter)
-        self._covered = cache(self._make_covered)
-        self.pictures = cache(self._make_pictures)
-        self.starting_picture = cache(self._make_starting_picture)
         self.objective = cache(self._bind_objective)
 
     @property
@@ -230,109 +218,10 @@ class _Ascent:
         """The time since the run began, without that between an interruption and resumption."""
         return time.monotonic() - self._began
 
-    def _make_pictures(self, level: pyramid.Level) -> tuple[Picture, list[Picture]]:
-        """Returns the content and the styles at the sizes of a level."""
-        pairs = zip(self._styles, level.style_shapes, strict=True)
-        return (
-            images.resize(self._content, level.shape),
-            [images.resize(style, shape) for style, shape in pairs],
-        )
-
-    def reduce(self, picture: Picture) -> Picture:
-        """Reduces a picture to what `original_colors` lets be stylised."""
-        return colours.reduce(self._mode, picture)
-
-    def shown(self, picture: Picture) -> Picture:
-        """Gives a picture of any level the colours in which it is shown and saved."""
-        if self._mode == "none":
-            return picture
-        return colours.restore(self._mode, self._in_colour(picture.shape[:2]), picture)
-
-    def _make_starting_picture(self, level: pyramid.Level) -> Picture:
-        """Makes the picture that a level starts from, as `config.init` says."""
-        return self.reduce(self._picture_of_init(level))
-
-    def _picture_of_init(self, level: pyramid.Level) -> Picture:
-        config = self.config
-        if config.init_file is not None:
-            return images.read(config.init_file, config.max_pixels)
-        content, styles = self.pictures(level)
-        if not self._regions:
-            return self._start(content, styles, config.style_blend_weights, level)
-        return self._start_by_regions(content, styles, level)
-
-    def _start(
-        self,
-        content: Picture,
-        styles: Sequence[Picture],
-        blend_weights: Sequence[float],
-        level: pyramid.Level,
-    ) -> Picture:
-        config = self.config
-        if config.init == "noise":
-            noise = np.random.default_rng(config.seed).normal(127.5, 32.0, content.shape)
-            return np.clip(noise, *_LEVELS_OF_A_PIXEL).astype(np.float32)
-        if config.init == "style":
-            return images.cover(styles[0], level.shape)
-        if config.init == "adain":
-            shares = blend_shares(blend_weights, len(styles))
-            return self._painter().paint(content, styles, shares, config.style_strength)
-        return content
-
-    def _start_by_regions(
-        self, content: Picture, styles: Sequence[Picture], level: pyramid.Level
-    ) -> Picture:
-        """Puts together each region's own start; what no region covers is the content."""
-        parts = self._regions_at(level)
-        total = sum(region.content_mask for region in parts)
-        picture = content.copy()
-        for region in parts:
-            own = self._start(content, [styles[region.style]], (), level)
-            share = (region.content_mask / np.maximum(total, 1.0))[:, :, np.newaxis]
-            picture += share * (own - content)
-        return np.clip(picture, *_LEVELS_OF_A_PIXEL)
-
-    def _make_covered(self, level: int) -> Picture | None:
-        """Tells how much of each pixel some region covers, [H, W, 1]; None without regions."""
-        if not self._regions:
-            return None
-        masks = [region.content_mask for region in self._regions_at(self._levels[level])]
-        return np.minimum(np.sum(masks, axis=0, dtype=np.float32), 1.0)[:, :, np.newaxis]
-
-    def _held(self, picture: Picture, level: int) -> Picture:
-        """Lets what no region covers be the content, whatever the optimiser's variables say."""
-        covered = self._covered(level)
-        if covered is None:
-            return picture
-        content = self.pictures(self._levels[level])[0]
-        held: Picture = content + covered * (picture - content)
-        return held
-
-    def _regions_at(self, level: pyramid.Level) -> list[Region]:
-        return regions.resized(self._regions, level.shape, level.style_shapes)
-
-    def carry(self, picture: Picture, level: pyramid.Level) -> Picture:
-        """Carries a picture up to a level.
-
-        Strokes finer than the pixels of the level before are in no picture that was only enlarged.
-        The feed-forward network paints them: what of its picture the level before cannot hold is
-        added.
-        """
-        if picture.shape[:2] == level.shape:
-            return picture
-        enlarged = images.resize(picture, level.shape)
-        if self.config.init != "adain":
-            return enlarged
-        painted = self.starting_picture(level)
-        coarse = images.resize(images.resize(painted, picture.shape[:2]), level.shape)
-        carried: Picture = np.clip(enlarged + painted - coarse, *_LEVELS_OF_A_PIXEL)
-        return carried
-
-    def bottom(self, start: Picture | None) -> Position:
-        """Stands at the start of the coarsest level, with the start that is given or configured."""
+    def bottom(self) -> Position:
+        """Stands at the start of the coarsest level."""
         level = self._levels[0]
-        picture = self.starting_picture(level) if start is None else start
-        picture = images.resize(_checked(picture, "start"), level.shape)
+        picture = self._scene.start(level)
         return Position(0, self.precision, level.num_iterations, 0, 0, 0.0, 0.0, picture, {})
 
     def climb(self, position: Position) -> tuple[Picture, StopReason]:
@@ -343,7 +232,8 @@ class _Ascent:
         while True:
             found = self._minimize(position)
             self._improved |= found.value < found.first_value
-            picture = self._held(np.clip(found.x, *_LEVELS_OF_A_PIXEL), position.level)
+            picture = np.clip(found.x, *LEVELS_OF_A_PIXEL)
+            picture = self._scene.held(picture, self._levels[position.level])
             following = self._following(position, found, picture)
             if following is None:
                 return picture, found.stop_reason
@@ -364,7 +254,7 @@ class _Ascent:
         else:
             level, precision = level + 1, self._first_precision
             left = self._levels[level].num_iterations
-            picture = self.carry(picture, self._levels[level])
+            picture = self._scene.carry(picture, self._levels[level])
         return Position(
             level, precision, left,
             self.iterations, self.evaluations, self.seconds, self.seconds_evaluating, picture, {},
@@ -379,15 +269,12 @@ class _Ascent:
             sum(self._work[: position.level + 1]) - position.num_iterations * pixels
         )  # of this level, too, where its second part is done in float32
 
-        covered = self._covered(position.level)
-
         def value_and_grad(picture: Picture) -> tuple[float, Picture]:
             before = time.monotonic()
-            held = self._held(picture, position.level)
-            self.losses, gradient = objective.value_and_grad(held)
-            gradient = colours.project(self._mode, gradient)
+            self.losses, gradient = objective.value_and_grad(self._scene.held(picture, level))
+            gradient = self._scene.projected(gradient, level)
             self.seconds_evaluating += time.monotonic() - before
-            return self.losses.total, gradient if covered is None else covered * gradient
+            return self.losses.total, gradient
 
         def callback(step: optimizers.Step) -> bool | None:
             if self._listener is None:
@@ -400,7 +287,7 @@ class _Ascent:
                     done=(work_before + step.iteration * pixels) / sum(self._work),
                     # The last evaluation before a step is accepted is that of the accepted point.
                     losses=self.losses,
-                    picture=self.shown(self._held(step.x, position.level)),
+                    picture=self._scene.shown(self._scene.held(step.x, level)),
                     position=lambda: replace(
                         position,
                         seconds=self.seconds,
@@ -414,7 +301,7 @@ class _Ascent:
             self.config.optimizer,
             value_and_grad,
             position.picture,
-            bounds=_LEVELS_OF_A_PIXEL if self.config.bounds else None,
+            bounds=LEVELS_OF_A_PIXEL if self.config.bounds else None,
             num_iterations=position.num_iterations,
             callback=callback,
             stop=self._stop,
@@ -445,15 +332,10 @@ class _Ascent:
             padding=config.padding,
         )
 
-    def _build_painter(self) -> adain.Painter:
-        packaged = self.config.weights == "normalised"  # what the decoder was trained with
-        network = self.weights if packaged else parameters.load("normalised", None).arrays
-        return adain.Painter(network, parameters.adain_decoder(), self._first_precision)
-
     def _bind_objective(self, level: pyramid.Level, precision: str) -> Objective:
-        content, styles = self.pictures(level)
-        parts = self._regions_at(level)
-        return Objective(self._network(precision), content, styles, self.config, parts)
+        content, styles = self._scene.pictures(level)
+        network = self._network(precision)
+        return Objective(network, content, styles, self.config, self._scene.regions(level))
 
 
 def precision(config: Config) -> str:
@@ -465,16 +347,11 @@ def precision(config: Config) -> str:
     Returns:
         "float32" or "bfloat16".
     """
-    if config.precision != "auto":
-        return config.precision
     graphics = _graphics()
-    if config.deterministic:
-        fast = False  # rounded products are summed in another order by other kernels
-    elif graphics:  # tensor cores take bfloat16 from this generation on
-        fast = graphics.get("compute_capability", (0, 0)) >= (8, 0)
-    else:
-        fast = machine.computes_bfloat16()
-    return "bfloat16" if fast else "float32"
+    capability = graphics.get("compute_capability", (0, 0)) if graphics else None
+    return machine.precision(
+        config.precision, deterministic=config.deterministic, graphics=capability
+    )
 
 
 def _not_finite(losses: Losses) -> str:
@@ -514,17 +391,3 @@ def _check_blend(config: Config, styles: int) -> None:
         f"style_blend_weights has {weights} weights for {styles} style picture(s)",
         "give at least one style, and a weight for each or none at all",
     )
-
-
-def _checked(picture: Array, name: str) -> Picture:
-    """Refuses what is not a picture."""
-    array = np.asarray(picture, dtype=np.float32)
-    good = array.ndim == 3 and array.shape[2] == 3 and array.size > 0
-    if not (good and np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255):
-        raise InputError(
-            f"the {name} array is not a picture",
-            f"it has shape {array.shape}"
-            + (f" and values from {array.min():g} to {array.max():g}" if good else ""),
-            "give RGB of shape [H, W, 3] with finite values in [0, 255]",
-        )
-    return array

@@ -23,6 +23,7 @@ ORDER = [
     "report",
     "preflight",
     "style_transfer",
+    "scene",
     "pyramid",
     "optimizers",
     "objective",

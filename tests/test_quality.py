@@ -1,4 +1,4 @@
-"""What bounds are for, at full length: `python -m pytest -m slow`, some minutes."""
+"""What bounds are for and what memory is foretold: `python -m pytest -m slow`, some minutes."""
 
 import json
 
@@ -6,6 +6,7 @@ import pytest
 
 from nst_tf import run
 from nst_tf.config import Config
+from tests import command
 from tests.command import ROOT
 
 
@@ -35,3 +36,23 @@ def test_with_bounds_the_saved_picture_is_the_optimum(tmp_path, optimizer):
 @pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b"])
 def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path, optimizer):
     assert saved_loss(tmp_path, optimizer=optimizer, bounds=False) > 4.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b", "adam"])
+@pytest.mark.parametrize("image_size", [128, 256, 384, 768])
+def test_RUN_29_memory_is_foretold_and_never_too_little(tmp_path, image_size, optimizer):
+    output = tmp_path / "o.png"
+    done = command.run(
+        f"--content_image={command.PALACE}",
+        f"--style_image={command.STYLE}",
+        f"--output_image={output}",
+        f"--image_size={image_size}",
+        f"--optimizer={optimizer}",
+        # As many steps as the memory of pairs takes, and a checkpoint of all of them.
+        *("--pyramid=none", "--num_iterations=22", "--checkpoint_seconds=1"),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "o.run" / "run.json").read_text())
+    measured, foretold = record["peak_memory_bytes"], record["peak_memory_bytes_expected"]
+    assert 0.6 * foretold <= measured <= foretold

@@ -1,6 +1,7 @@
 """Minimisers of a smooth function of many variables. They know nothing of pictures."""
 
-from nst_tf.optimizers import adam, bfgs, lbfgs, lbfgsb
+import importlib
+
 from nst_tf.optimizers.problem import (
     Array,
     Bounds,
@@ -26,12 +27,7 @@ __all__ = [
     "minimize",
 ]
 
-_METHODS = {
-    "lbfgs": lbfgs.minimize,
-    "l-bfgs-b": lbfgsb.minimize,
-    "bfgs": bfgs.minimize,
-    "adam": adam.minimize,
-}
+_FILES = {"lbfgs": "lbfgs", "l-bfgs-b": "lbfgsb", "bfgs": "bfgs", "adam": "adam"}
 
 
 def minimize(
@@ -63,4 +59,9 @@ def minimize(
     Returns:
         The best point that was evaluated, with the reason for stopping.
     """
-    return _METHODS[method](value_and_grad, start, bounds, num_iterations, callback, stop, state)
+    # Only now: scipy's optimisers take a third of a second to import, and not every run needs them.
+    chosen = importlib.import_module(f"nst_tf.optimizers.{_FILES[method]}")
+    result: Result = chosen.minimize(
+        value_and_grad, start, bounds, num_iterations, callback, stop, state
+    )
+    return result
