@@ -115,6 +115,7 @@ def _nst_tf(
                 f"--image_size={task.image_size}",
                 f"--style_weight={task.style_weight:g}",
                 "--tv_weight=0",
+                "--padding=zero",  # as the reference and the scorer have it
                 f"--output_image={folder / 'out.png'}",
                 f"--save_iter={save_iter}",
                 *most,

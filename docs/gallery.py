@@ -106,7 +106,7 @@ SHEETS: dict[str, Sheet] = {
         }
     ),
     "pooling": Sheet(_values("pooling", "max", "average")),
-    "padding": Sheet(_values("padding", "zero", "reflect", "replicate"), styles=("the_scream",)),
+    "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("the_scream",)),
     "init": Sheet(_values("init", "adain", "content", "noise", "style")),
     "style_strength": Sheet(
         _values("style_strength", 0.0, 0.33, 0.67, 1.0), common={"num_iterations": 0}

@@ -134,8 +134,9 @@ class Config(BaseModel):
     pooling: Literal["max", "average"] = Field(
         "max", description="how the network halves its maps, max or average"
     )
-    padding: Literal["zero", "reflect", "replicate"] = Field(
-        "zero", description="what the network sees beyond the borders, zero, reflect or replicate"
+    padding: Literal["reflect", "replicate", "zero"] = Field(
+        "reflect",
+        description="what the network sees beyond the borders, reflect, replicate or zero",
     )
     original_colors: Literal["none", "luminance", "histogram", "match"] = Field(
         "none", description="how the content's colours are kept: none, luminance, histogram, match"

@@ -15,7 +15,7 @@ _GRADIENTS_ON_NOISE = {"content": 1.0, "style": 3.2e-4, "tv": 650.0}
 """The length of each term's gradient on noise by unit of its weight, over that of the content.
 
 Measured at 512 px on `images/summer-palace.jpg` with `images/starry-night.jpg`; three other pairs
-and sizes from 128 px on gave 0.6e-4 to 3.3e-4 for the style, 510 to 670 for the total variation.
+and sizes from 128 px on gave 0.6e-4 to 3.3e-4 for the style, 510 to 690 for the total variation.
 """
 
 Network = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]

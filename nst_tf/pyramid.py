@@ -132,8 +132,7 @@ def _smallest_side(config: Config) -> tuple[str, int]:
     """Returns what needs the largest maps, and the side in pixels that leaves it enough."""
     deepest = max([*config.content_layers, *config.style_layers])
     poolings = int(deepest.removeprefix("block")[0]) - 1
-    # A map of one pixel has nothing that could be mirrored at its border.
-    needs = {deepest: (2 if config.padding == "reflect" else 1) * 2**poolings}
+    needs = {deepest: 2**poolings}
     if config.init == "adain":
         needs["init adain"] = 16
     return max(needs.items(), key=lambda need: need[1])

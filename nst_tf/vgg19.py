@@ -14,7 +14,8 @@ class Padding2D(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
     """Continues maps by one pixel on each side.
 
     Args:
-        padding: "reflect", mirrored at the outermost pixel, or "replicate", which repeats it.
+        padding: "reflect", mirrored at the outermost pixel, or "replicate", which repeats it. Along
+            a side of one pixel, which has nothing to be mirrored, both repeat it.
         dtype: As of any layer.
     """
 
@@ -27,7 +28,8 @@ class Padding2D(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
 
     def call(self, maps: keras.KerasTensor) -> keras.KerasTensor:
         """Pads [1, H, W, N] to [1, H + 2, W + 2, N]."""
-        return keras.ops.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]], mode=self._mode)
+        mode = "symmetric" if 1 in maps.shape[1:3] else self._mode
+        return keras.ops.pad(maps, [[0, 0], [1, 1], [1, 1], [0, 0]], mode=mode)
 
 
 def build(
@@ -50,7 +52,7 @@ def build(
         precision: "float32", or "bfloat16" for all but the first convolution: pixels need more than
             its eight bits, or a line search sees no small step.
         padding: What convolutions see beyond the border, "zero" as trained, "reflect" or
-            "replicate".
+            "replicate"; see `Padding2D`.
 
     Returns:
         A model from RGB pictures in [0, 255], [1, H, W, 3], to a dictionary from layer name to

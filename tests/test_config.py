@@ -628,7 +628,7 @@ def test_coarse_levels_preset():
         ({"layer_styles": "block1_conv1:0"}, "layer_styles"),
         ({"layer_styles": "relu1_1:1"}, "did you mean 'block1_conv1'?"),
         ({"tv_exponent": 3}, "tv_exponent cannot be 3"),
-        ({"padding": "mirror"}, "it should be 'zero', 'reflect' or 'replicate'"),
+        ({"padding": "mirror"}, "it should be 'reflect', 'replicate' or 'zero'"),
         ({"original_colors": "yes"}, "'none', 'luminance', 'histogram' or 'match'"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds cannot be -1.0"),
         ({"threads": -2}, "threads cannot be -2"),

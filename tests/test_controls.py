@@ -23,7 +23,7 @@ ALONE = [
     {"tv_weight": 10.0},
     {"tv_weight": 10.0, "tv_exponent": 1},
     {"pooling": "average"},
-    {"padding": "reflect"},
+    {"padding": "zero"},
     {"padding": "replicate"},
     {"original_colors": "luminance"},
     {"original_colors": "histogram"},

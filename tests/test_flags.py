@@ -61,7 +61,7 @@ VALUES = {
     "tv_weight": (".5", 0.5),
     "pooling": ("average", "average"),
     "init": ("010", str(Path.cwd() / "010")),
-    "padding": ("reflect", "reflect"),
+    "padding": ("zero", "zero"),
     "preset": ("draft", "draft"),
     "style_strength": ("0.5", 0.5),
     "precision": ("float32", "float32"),

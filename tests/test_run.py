@@ -39,7 +39,7 @@ def recomputed(config, weights):
     shapes = [picture.shape[:2] for picture in read]
     level = pyramid.plan(shapes[0], shapes[1:], config)[-1]
     content, *styles = map(images.resize, read, [level.shape, *level.style_shapes])
-    network = vgg19.build(layers_of(config), config.pooling, weights)
+    network = vgg19.build(layers_of(config), config.pooling, weights, padding=config.padding)
     saved = images.read(config.output_image, 10**8)
     return Objective(network, content, styles, config).value_and_grad(saved)[0]
 

@@ -142,12 +142,16 @@ def test_starts_from_a_given_picture(content, style, weights, random):
         np.testing.assert_array_equal(found.picture, start)
 
 
-@pytest.mark.parametrize("changes", [{"padding": "reflect"}, {"init": "adain"}])
-def test_the_smallest_pictures_that_are_allowed_are_stylised(weights, random, changes):
+@pytest.mark.parametrize(
+    ("smallest", "changes"),
+    [(8, {"padding": "reflect"}), (8, {"padding": "replicate"}), (8, {"padding": "zero"}),
+     (16, {"init": "adain"})],
+)  # fmt: skip
+def test_the_smallest_pictures_that_are_allowed_are_stylised(weights, random, smallest, changes):
     layers = {"content_layers": ["block1_conv1"], "style_layers": ["block4_conv1"]}
-    picture = random.uniform(0, 255, (16, 17, 3))
+    picture = random.uniform(0, 255, (smallest, 17, 3))
     found = stylize(picture, picture, settings(image_size=17, **layers | changes), weights=weights)
-    assert found.picture.shape == (16, 17, 3)
+    assert found.picture.shape == (smallest, 17, 3)
     assert np.isfinite(found.losses.total)
 
 

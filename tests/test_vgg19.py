@@ -82,6 +82,15 @@ def test_padding_at_the_borders_equals_its_naive_twin(weights, waves, padding, m
     np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-3)
 
 
+def test_a_side_of_one_pixel_is_repeated_where_it_cannot_be_mirrored(weights, waves):
+    line = waves[np.newaxis, :1]
+    found = [
+        vgg19.build(["block1_conv2"], "max", weights, padding=padding)(line)["block1_conv2"]
+        for padding in ("reflect", "replicate")
+    ]
+    np.testing.assert_array_equal(*found)
+
+
 def test_bfloat16_activations_are_those_of_float32_to_its_precision(full, weights, waves):
     layers = ["block1_conv1", "block3_conv1", "block5_conv1"]
     low = vgg19.build(layers, "max", weights, precision="bfloat16")(waves[np.newaxis])

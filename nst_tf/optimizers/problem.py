@@ -15,8 +15,8 @@ Bounds = tuple[float, float]
 State = dict[str, npt.NDArray[Any]]
 """All that a method needs to go on as if it had not been interrupted, as plain arrays."""
 
-FIRST_MOVE = 3.0
-"""How far a first step may move a variable: of three levels of 255, as pictures go."""
+FIRST_MOVE = 2.0
+"""How far a first step may move a variable: of two levels of 255, as pictures go."""
 
 _MAX_RESTARTS = 3
 _EXPLOSION = 1e6
