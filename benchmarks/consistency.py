@@ -3,14 +3,14 @@
 The large result is scaled down to the size of the small one, and the two are compared by a
 perceptual distance: the mean over five layers of VGG19 (blockN_conv1, the packaged network) of
 one minus the cosine of the two activation vectors, averaged over positions. 0 is the same picture.
-For scale, the distance of the small result to the content, to another style's result, and to a
-result from other noise are given beside it.
+For scale, the distance of the small result to the content is given beside it.
 """
 
 import argparse
 import itertools
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,7 +30,7 @@ _RESULTS = Path(__file__).parent / "results"
 class Distance:
     """The perceptual distance of two pictures of one size."""
 
-    def __init__(self, weights) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         self._network = vgg19.build(_LAYERS, "max", weights)
 
     def __call__(self, one: np.ndarray, other: np.ndarray) -> float:
@@ -49,48 +49,56 @@ class Distance:
         return float(1.0 - tf.add_n(angles) / len(angles))
 
 
+def measure(
+    pair: str, plan: str, sizes: Sequence[int], weights: Mapping[str, np.ndarray], pictures: Path
+) -> dict[str, float]:
+    """Makes a small and a large result, and compares them.
+
+    Args:
+        pair: Of `PAIRS`.
+        plan: A value of `pyramid`.
+        sizes: The small size and the large one.
+        weights: Parameters of the network.
+        pictures: Where the results go.
+
+    Returns:
+        The distances: "large to small", and for scale "small to content".
+    """
+    content, style = (images.read(path) for path in PAIRS[pair])
+    pictures.mkdir(parents=True, exist_ok=True)
+    results = []
+    for size in sizes:
+        config = Config(image_size=size, pyramid=plan)
+        results.append(stylize(content, style, config, weights=weights).picture)
+        data = images.encode(images.quantise(results[-1]), ".png", "{}")
+        storage.publish(pictures / f"{pair}-{plan}-{size}.png", data)
+    small, large = results
+    shape = small.shape[0], small.shape[1]
+    distance = Distance(weights)
+    return {
+        "large to small": distance(images.resize(large, shape), small),
+        "small to content": distance(images.resize(content, shape), small),
+    }
+
+
 def main() -> None:
-    """Measures the pairs and sizes asked for, and writes `consistency.json`."""
+    """Measures the pairs and plans asked for, and adds them to `consistency.json`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS)[:3])
     parser.add_argument("--sizes", nargs=2, type=int, default=[256, 1024])
     parser.add_argument("--plans", nargs="+", default=["auto", "none"], help="values of pyramid")
     parser.add_argument("--results", type=Path, default=_RESULTS)
-    parser.add_argument("--pictures", type=Path, help="a folder to keep the results in")
     arguments = parser.parse_args()
     weights = parameters.load("normalised", None).arrays
-    distance = Distance(weights)
-    found: dict[str, dict[str, float]] = {}
-    small_results: dict[tuple[str, str], np.ndarray] = {}
+    record = arguments.results / "consistency.json"
+    found = json.loads(record.read_text()) if record.exists() else {}
+    small_size, large_size = arguments.sizes
     for plan, pair in itertools.product(arguments.plans, arguments.pairs):
-        content, style = (images.read(path) for path in PAIRS[pair])
-        results = {}
-        for size in arguments.sizes:
-            config = Config(image_size=size, pyramid=plan)
-            results[size] = stylize(content, style, config, weights=weights).picture
-            if arguments.pictures:
-                arguments.pictures.mkdir(parents=True, exist_ok=True)
-                data = images.encode(images.quantise(results[size]), ".png", "{}")
-                storage.publish(arguments.pictures / f"{pair}-{plan}-{size}.png", data)
-        small, large = (results[size] for size in arguments.sizes)
-        small_results[plan, pair] = small
-        reduced = images.resize(large, small.shape[:2])
-        found[f"{pair}, pyramid {plan}"] = {
-            "large to small": distance(reduced, small),
-            "small to content": distance(images.resize(content, small.shape[:2]), small),
-        }
-        print(pair, plan, found[f"{pair}, pyramid {plan}"], flush=True)
-    others = [
-        distance(one, other)
-        for (key, one), (other_key, other) in itertools.combinations(small_results.items(), 2)
-        if key[1] != other_key[1] and one.shape == other.shape
-    ]
-    record = {"sizes": arguments.sizes, "pairs": found}
-    if others:
-        record["another style"] = float(np.mean(others))
-    arguments.results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=2) + "\n"
-    storage.publish(arguments.results / "consistency.json", text.encode())
+        name = f"{pair}, pyramid {plan}, {small_size} and {large_size} px"
+        pictures = arguments.results / "pictures" / "consistency"
+        found[name] = measure(pair, plan, arguments.sizes, weights, pictures)
+        print(name, found[name], flush=True)
+        storage.publish(record, (json.dumps(found, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from nst_tf.style_transfer import stylize
 _ROOT = Path(__file__).parents[1]
 _PICTURES = _ROOT / "images"
 _SIZE = 256
-_ITERATIONS = 20
 _GAP = 8
 _LABEL = 22
 
@@ -106,19 +105,13 @@ SHEETS: dict[str, Sheet] = {
         }
     ),
     "pooling": Sheet(_values("pooling", "max", "average")),
-    "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("the_scream",)),
+    "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("kandinsky",)),
     "init": Sheet(_values("init", "adain", "content", "noise", "style")),
     "style_strength": Sheet(
         _values("style_strength", 0.0, 0.33, 0.67, 1.0), common={"num_iterations": 0}
     ),
-    "image_size": Sheet({f"image_size {size}": {"image_size": size} for size in (128, 256, 512)}),
-    "preset": Sheet(
-        {
-            "draft": {"pyramid": "none", "num_iterations": 10},
-            "default": {"num_iterations": 40},
-            "fine": {"num_iterations": 200},
-        }
-    ),
+    "image_size": Sheet({f"image_size {size}": {"image_size": size} for size in (256, 512, 1024)}),
+    "preset": Sheet(_values("preset", "draft", "default", "fine")),
 }
 
 
@@ -146,7 +139,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
     found: dict[str, object] = {}
     pictures: dict[str, Image.Image] = {}
     for label, settings in sheet.cells.items():
-        own = {"image_size": _SIZE, "num_iterations": _ITERATIONS, **sheet.common, **settings}
+        own = {"image_size": _SIZE, **sheet.common, **settings}
         names = own.pop("content_masks", [])
         masks = [_mask(str(name), content.shape[:2]) for name in names]
         used = styles[: len(masks)] if masks else styles
