@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from benchmarks.contenders import PAIRS
 from nst_tf import images, parameters, storage, vgg19
@@ -25,6 +26,8 @@ from nst_tf.style_transfer import stylize
 
 _LAYERS = [f"block{block}_conv1" for block in range(1, 6)]
 _RESULTS = Path(__file__).parent / "results"
+_WIDTH = 512
+_GAP = 8
 
 
 class Distance:
@@ -81,8 +84,33 @@ def measure(
     }
 
 
+def sheet(folder: Path, pairs: Sequence[str], plan: str, sizes: Sequence[int]) -> Image.Image:
+    """Puts the small result of each pair beside the large one, at the same width.
+
+    Args:
+        folder: Where `measure` put them.
+        pairs: Of `PAIRS`, a row for each.
+        plan: The value of `pyramid` that they were made with.
+        sizes: The small size and the large one.
+
+    Returns:
+        The sheet.
+    """
+    rows = []
+    for pair in pairs:
+        found = [Image.open(folder / f"{pair}-{plan}-{size}.png") for size in sizes]
+        height = round(_WIDTH * found[0].height / found[0].width)
+        rows.append([one.resize((_WIDTH, height), Image.Resampling.LANCZOS) for one in found])
+    heights = [row[0].height + _GAP for row in rows]
+    drawn = Image.new("RGB", (2 * _WIDTH + _GAP, sum(heights) - _GAP), "white")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            drawn.paste(picture, (column * (_WIDTH + _GAP), sum(heights[:number])))
+    return drawn
+
+
 def main() -> None:
-    """Measures the pairs and plans asked for, and adds them to `consistency.json`."""
+    """Measures the pairs and plans asked for; adds to `consistency.json`, draws the first plan."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=list(PAIRS)[:3])
     parser.add_argument("--sizes", nargs=2, type=int, default=[256, 1024])
@@ -93,12 +121,16 @@ def main() -> None:
     record = arguments.results / "consistency.json"
     found = json.loads(record.read_text()) if record.exists() else {}
     small_size, large_size = arguments.sizes
+    pictures = arguments.results / "pictures" / "consistency"
     for plan, pair in itertools.product(arguments.plans, arguments.pairs):
         name = f"{pair}, pyramid {plan}, {small_size} and {large_size} px"
-        pictures = arguments.results / "pictures" / "consistency"
         found[name] = measure(pair, plan, arguments.sizes, weights, pictures)
         print(name, found[name], flush=True)
         storage.publish(record, (json.dumps(found, indent=2) + "\n").encode())
+    drawn = np.asarray(sheet(pictures, arguments.pairs, arguments.plans[0], arguments.sizes))
+    storage.publish(
+        arguments.results / "consistency.jpg", images.encode(drawn, ".jpg", "{}", quality=85)
+    )
 
 
 if __name__ == "__main__":
