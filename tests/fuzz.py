@@ -1,8 +1,8 @@
 """Fuzzing guided by coverage: `python -m tests.fuzz pictures -max_total_time=600`.
 
-Needs `pip install -e ".[fuzz]"`. Any bytes, taken for a picture, a configuration or a weights file, must
-end in what was asked for or in an `InputError`; libFuzzer stops at anything else, and at what takes
-more than its limits of time and memory. Options after the target are libFuzzer's own.
+Needs `pip install -e ".[fuzz]"`. Any bytes, taken for a picture, a configuration or a weights file,
+must end in what was asked for or in an `InputError`; libFuzzer stops at anything else, and at what
+takes more than its limits of time and memory. Options after the target are libFuzzer's own.
 """
 
 import sys

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import evaluation_cost, run, summary
+from benchmarks import consistency, evaluation_cost, run, summary
 from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
 from nst_tf import images, vgg19
 from nst_tf.config import Config
@@ -215,3 +215,28 @@ def test_the_reference_saves_when_due_and_at_the_end_and_minimises(picture_files
     assert record["saves"][-1]["printed_loss"] < record["saves"][0]["printed_loss"]
     assert wall - 5 < record["seconds"] < wall + 0.1
     assert record["saves"][-1]["seconds"] <= record["seconds"]
+
+
+def test_the_distance_of_pictures_is_that_of_a_naive_twin(weights, waves, random):
+    other = random.uniform(0, 255, waves.shape).astype(np.float32)
+    distance = consistency.Distance(weights)
+    assert distance(waves, waves) == pytest.approx(0.0, abs=1e-6)
+    layers = [f"block{block}_conv1" for block in range(1, 6)]
+    network = vgg19.build(layers, "max", weights)
+    cosines = []
+    for layer in layers:
+        one, two = (
+            np.asarray(network(picture[np.newaxis])[layer], np.float64)[0]
+            for picture in (waves, other)
+        )
+        lengths = np.linalg.norm(one, axis=2) * np.linalg.norm(two, axis=2)
+        cosines.append(np.mean((one * two).sum(axis=2) / lengths))
+    assert distance(waves, other) == pytest.approx(1 - np.mean(cosines), abs=1e-5)
+
+
+def test_the_sheet_shows_small_and_large_at_one_width(tmp_path):
+    for size, grey in ((20, 50), (80, 200)):
+        Image.new("L", (size, size // 2), grey).save(tmp_path / f"a+b-auto-{size}.png")
+    drawn = np.asarray(consistency.sheet(tmp_path, ["a+b"], "auto", [20, 80]))
+    assert drawn.shape == (256, 2 * 512 + 8, 3)
+    assert (drawn[:, :512] == 50).all() and (drawn[:, -512:] == 200).all()
