@@ -19,7 +19,7 @@ from nst_tf.pyramid import Level
 
 _BASE_BYTES = 1.0e9
 _BYTES_PER_PIXEL = 1800.0
-_STYLE_BYTES_PER_PIXEL = 1700.0
+_STYLE_BYTES_PER_PIXEL = 2100.0
 """float32 and bfloat16 take nearly the same: the result's loss is computed in float32."""
 
 _OPTIMIZER_BYTES_PER_PIXEL = {"lbfgs": 500.0, "l-bfgs-b": 2000.0, "adam": 100.0, "bfgs": 0.0}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -9,6 +10,10 @@ import numpy as np
 import pytest
 
 from nst_tf import parameters
+
+# A shell's background job and nohup ignore these, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -39,15 +39,18 @@ def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path, optimizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b", "adam"])
-@pytest.mark.parametrize("image_size", [128, 256, 384, 768])
-def test_RUN_29_memory_is_foretold_and_never_too_little(tmp_path, image_size, optimizer):
+@pytest.mark.parametrize("optimizer", ["lbfgs", "l-bfgs-b"])
+@pytest.mark.parametrize(("image_size", "style_scale"), [(128, 1), (256, 1), (384, 2), (768, 1)])
+def test_RUN_29_memory_is_foretold_and_never_too_little(
+    tmp_path, image_size, style_scale, optimizer
+):
     output = tmp_path / "o.png"
     done = command.run(
         f"--content_image={command.PALACE}",
         f"--style_image={command.STYLE}",
         f"--output_image={output}",
         f"--image_size={image_size}",
+        f"--style_scale={style_scale}",
         f"--optimizer={optimizer}",
         # As many steps as the memory of pairs takes, and a checkpoint of all of them.
         *("--pyramid=none", "--num_iterations=22", "--checkpoint_seconds=1"),
