@@ -34,10 +34,20 @@ def test_with_bounds_the_saved_picture_is_the_optimum(tmp_path, optimizer):
 
 
 @pytest.mark.slow
-# Scaled by its gradients, lbfgs leaves the box less far than scipy's: 4.49 was measured, and 5.2.
-@pytest.mark.parametrize(("optimizer", "spoilt"), [("lbfgs", 4.3), ("l-bfgs-b", 4.5)])
-def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path, optimizer, spoilt):
-    assert saved_loss(tmp_path, optimizer=optimizer, bounds=False) > spoilt
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(
+            "lbfgs",
+            marks=pytest.mark.xfail(
+                reason="4.49: scaled by its gradients, it leaves the box less far"
+            ),
+        ),
+        "l-bfgs-b",
+    ],
+)
+def test_without_bounds_clipping_spoils_the_saved_picture(tmp_path, optimizer):
+    assert saved_loss(tmp_path, optimizer=optimizer, bounds=False) > 4.5
 
 
 @pytest.mark.slow
