@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nst_tf import machine
-from nst_tf.errors import InputError, printable, warn
+from nst_tf.errors import InputError, warn
 
 logger = logging.getLogger("nst_tf")
 
@@ -108,7 +108,7 @@ def decode(
         reason = f"{_DAMAGED} ({str(error)[:80] or type(error).__name__})"
         raise _refusal(reason, _SAVE_AGAIN, where) from error
     for note in notes:
-        warn(f"{printable(str(where))}: {note}")
+        warn(f"{where}: {note}")
     return picture
 
 

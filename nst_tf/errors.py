@@ -48,7 +48,7 @@ class NumericalError(NstError):
 
 def warn(text: object) -> None:
     """Says something in one line that does not end the run."""
-    _log.warning("%s", text)
+    _log.warning("%s", printable(str(text)))
 
 
 def printable(text: str) -> str:
