@@ -153,7 +153,7 @@ CONTENDERS = [
         "--precision=bfloat16",
         "--pyramid=none",
         iterations=150,
-        save_iter=3,
+        save_iter=1,
     ),
     _nst_tf("nst_tf-draft", "nst_tf draft", "--preset=draft"),
     _nst_tf("nst_tf-default", "nst_tf default", "--preset=default"),

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from nst_tf import vgg19
+from nst_tf import colours, vgg19
 
 _LAYER = "block4_conv1"
 _STRIDE = 8
@@ -19,6 +19,13 @@ _STRIDE = 8
 
 _UPSAMPLED = (1, 5, 7)
 _EPSILON = 1e-5
+
+_RECOLOURED = 0.7
+"""How far the decoder's colours, which are duller than the style's, are moved towards those.
+
+Ten steps from there at 512 px the loss is 3 % lower than without, in the mean of five pairs: 4, 14
+and 6 % lower on three, 4 % higher on two. Moved by 0.3, 0.5 or all of the way it is 1, 3, or 2 %.
+"""
 
 Picture = npt.NDArray[np.float32]
 
@@ -48,7 +55,7 @@ class Painter:
         shares: Sequence[float],
         strength: float,
     ) -> Picture:
-        """Gives the content the styles' means and deviations of features, and decodes that.
+        """Gives the content the styles' means and deviations of features, decodes that, recolours.
 
         Args:
             content: RGB in [0, 255], [H, W, 3], with both sides at least 8.
@@ -68,8 +75,13 @@ class Painter:
             for share, style in zip(shares, styles, strict=True)
         )
         mixed = strength * target + (1.0 - strength) * maps
-        painted = np.asarray(self._decode(mixed), np.float32)[0, :height, :width]
-        picture: Picture = np.clip(255.0 * painted, 0.0, 255.0)
+        decoded = np.asarray(self._decode(mixed), np.float32)[0, :height, :width]
+        painted: Picture = np.clip(255.0 * decoded, 0.0, 255.0)
+        recoloured = (1.0 - strength) * colours.matched(painted, content) + strength * sum(
+            share * colours.matched(painted, style)
+            for share, style in zip(shares, styles, strict=True)
+        )
+        picture: Picture = painted + _RECOLOURED * (recoloured - painted)
         return picture
 
     def _features(self, picture: Picture) -> tf.Tensor:

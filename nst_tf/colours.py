@@ -41,12 +41,12 @@ def prepare(
     """
     if mode == "luminance":
         luminance = _luminance(content)
-        matched = [_matched(_luminance(style), luminance) for style in styles]
-        return _grey(luminance), [_grey(style) for style in matched]
+        adjusted = [matched(_luminance(style), luminance) for style in styles]
+        return _grey(luminance), [_grey(style) for style in adjusted]
     if mode == "histogram":
         return content, [_with_histogram(style, content) for style in styles]
     if mode == "match":
-        return content, [_matched(style, content) for style in styles]
+        return content, [matched(style, content) for style in styles]
     return content, list(styles)
 
 
@@ -105,6 +105,30 @@ def restore(mode: Mode, content: Picture, picture: Picture) -> Picture:
     return _clipped(luminance + share.min(axis=2, keepdims=True) * chroma)
 
 
+def matched(picture: Picture, like: Picture) -> Picture:
+    """Maps a picture's pixels to the mean and the covariance of another's, over any channels.
+
+    Gatys et al. (2016), section 3: the linear map p -> A (p - mean of picture) + mean of the other,
+    with the A it takes from "Image Analogies" (Hertzmann et al. 2001): C^(1/2) S^(-1/2), where S
+    and C are the covariances of the picture and of the other. With symmetric roots, unlike
+    Cholesky's triangular ones, the order of the channels does not matter. In one channel it is the
+    paper's matching of luminance. Along an axis where the picture varies by less than rounding
+    does, there is nothing to be spread.
+
+    Args:
+        picture: [H, W, N] in [0, 255].
+        like: Whose colours it shall have, [h, w, N] in [0, 255].
+
+    Returns:
+        The picture in those colours, [H, W, N]; what would lie beyond [0, 255] is clipped.
+    """
+    mean, covariance = _moments(picture)
+    wanted_mean, wanted_covariance = _moments(like)
+    A = _root(wanted_covariance) @ np.linalg.inv(_root(covariance, least=_ROUNDING))
+    moved = (picture - mean.astype(np.float32)) @ A.T.astype(np.float32)
+    return _clipped(moved + wanted_mean.astype(np.float32))
+
+
 def _luminance(picture: Picture) -> Picture:
     """Returns the luminance, [H, W, 1] in [0, 255]."""
     return _clipped((picture @ _LUMINANCE)[:, :, np.newaxis])
@@ -126,22 +150,6 @@ def _with_histogram(style: Picture, content: Picture) -> Picture:
 
     matched: Picture = match_histograms(style, content, channel_axis=-1)
     return matched
-
-
-def _matched(style: Picture, content: Picture) -> Picture:
-    """Maps a style's pixels to the mean and the covariance of the content's, over any channels.
-
-    The paper's linear map, p -> A (p - mean of style) + mean of content, with the A it takes from
-    "Image Analogies" (Hertzmann et al. 2001): C^(1/2) S^(-1/2), where C and S are the covariances
-    of content and style. With symmetric roots, unlike Cholesky's triangular ones, the order of the
-    channels does not matter. In one channel it is the paper's matching of luminance. Along an axis
-    where a style varies by less than rounding does, there is nothing to be spread.
-    """
-    mean, covariance = _moments(style)
-    wanted_mean, wanted_covariance = _moments(content)
-    A = _root(wanted_covariance) @ np.linalg.inv(_root(covariance, least=_ROUNDING))
-    moved = (style - mean.astype(np.float32)) @ A.T.astype(np.float32)
-    return _clipped(moved + wanted_mean.astype(np.float32))
 
 
 def _moments(

@@ -245,11 +245,13 @@ class _Ascent:
         """Stands at the start of what comes next: float32 where bfloat16 fails, or a level."""
         reason = found.stop_reason
         left = position.num_iterations - found.iterations
-        broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
         level, precision = position.level, position.precision
-        if broke_down and precision == "bfloat16" and left:
+        last = level + 1 == len(self._levels)
+        # Of a coarse level only a start is made, in which the noise of bfloat16 is not seen.
+        in_doubt = reason.is_failure or (last and reason is StopReason.LINE_SEARCH)
+        if in_doubt and precision == "bfloat16" and left:
             precision = "float32"
-        elif reason.is_failure or reason is StopReason.STOPPED or level + 1 == len(self._levels):
+        elif reason.is_failure or reason is StopReason.STOPPED or last:
             return None
         else:
             level, precision = level + 1, self._first_precision

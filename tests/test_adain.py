@@ -98,6 +98,19 @@ def test_a_blend_of_one_style_is_that_style(content, style, weights, decoder):
     assert np.abs(other - alone).mean() > 1.0
 
 
+def test_colours_are_moved_to_those_of_the_mixture(style, weights, decoder, random, monkeypatch):
+    # Means are linear: 0.7 of the way from the decoder's to 0.4 style + 0.6 content.
+    content = random.normal([120, 90, 150], 12, (32, 40, 3)).astype(np.float32)
+    style = random.normal([150, 140, 90], 12, (24, 48, 3)).astype(np.float32)
+    found = paint(content, [style], weights, decoder, strength=0.4)
+    monkeypatch.setattr(adain, "_RECOLOURED", 0.0)
+    decoded = paint(content, [style], weights, decoder, strength=0.4)
+    wanted = 0.4 * style.mean((0, 1)) + 0.6 * content.mean((0, 1))
+    expected = 0.3 * decoded.mean((0, 1)) + 0.7 * wanted
+    assert np.abs(decoded.mean((0, 1)) - wanted).max() > 2.0  # there was something to move
+    np.testing.assert_allclose(found.mean((0, 1)), expected, atol=0.5)
+
+
 def test_takes_the_colours_of_the_style(weights, decoder, random):
     content = np.full((40, 56, 3), 128, np.float32) + random.normal(0, 30, (40, 56, 3))
     content = np.clip(content, 0, 255).astype(np.float32)

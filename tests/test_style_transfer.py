@@ -1,12 +1,13 @@
 """The Python interface: arrays in, arrays out."""
 
+import dataclasses
 import doctest
 
 import numpy as np
 import pytest
 
 import nst_tf
-from nst_tf import images, style_transfer
+from nst_tf import images, optimizers, style_transfer
 from nst_tf.config import Config
 from nst_tf.errors import InputError
 from nst_tf.optimizers import StopReason
@@ -301,6 +302,27 @@ def test_goes_on_in_float32_where_bfloat16_finds_no_step(content, style, weights
     )  # fmt: skip
     before = found.evaluate(start).total
     assert found.evaluate(found.picture).total <= before
+
+
+@pytest.mark.parametrize(("pyramid", "precision"), [("none", "float32"), ("32:3", "bfloat16")])
+def test_float32_helps_out_at_the_last_level_only(
+    content, style, weights, monkeypatch, pyramid, precision
+):
+    # The first level is made to end where bfloat16 sees no step, before its iterations are done.
+    minimize = optimizers.minimize
+    ended = []
+
+    def ends_early(method, function, start, **given):
+        found = minimize(method, function, start, **given | {"num_iterations": 2})
+        ended.append(found)
+        reason = StopReason.LINE_SEARCH if len(ended) == 1 else found.stop_reason
+        return dataclasses.replace(found, stop_reason=reason)
+
+    monkeypatch.setattr(optimizers, "minimize", ends_early)
+    config = settings(precision="bfloat16", num_iterations=4, pyramid=pyramid)
+    found = stylize(content, style, config, weights=weights)
+    assert len(ended) == 2
+    assert found.precision == precision
 
 
 def test_touches_neither_the_precision_nor_the_seeds_of_the_caller(content, style, weights):
