@@ -75,7 +75,7 @@ class Painter:
             for share, style in zip(shares, styles, strict=True)
         )
         mixed = strength * target + (1.0 - strength) * maps
-        decoded = np.asarray(self._decode(mixed), np.float32)[0, :height, :width]
+        decoded = np.asarray(vgg19.run_once(self._decode, mixed), np.float32)[0, :height, :width]
         painted: Picture = np.clip(255.0 * decoded, 0.0, 255.0)
         recoloured = (1.0 - strength) * colours.matched(painted, content) + strength * sum(
             share * colours.matched(painted, style)
@@ -85,7 +85,8 @@ class Painter:
         return picture
 
     def _features(self, picture: Picture) -> tf.Tensor:
-        return tf.cast(self._encode(tf.constant(picture[np.newaxis]))[_LAYER], tf.float32)
+        maps = vgg19.run_once(self._encode, tf.constant(picture[np.newaxis]))
+        return tf.cast(maps[_LAYER], tf.float32)
 
 
 def adapt(content: tf.Tensor, style: tf.Tensor) -> tf.Tensor:

@@ -43,6 +43,11 @@ def main(argv: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         return _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        what = f"there is no module {error.name!r} in {sys.prefix}, where this Python looks"
+        return _fail(f"{what}; activate the environment nst_tf is installed in, or install it", 3)
     except Exception as error:  # noqa: BLE001 - a defect: it still ends in one line
         if debug:
             traceback.print_exc()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nst_tf import losses
+from nst_tf import losses, vgg19
 from nst_tf.config import Config
 from nst_tf.regions import Region
 
@@ -90,7 +90,7 @@ class Objective:
         config: Config,
         regions: Sequence[Region] = (),
     ) -> None:
-        activations = network(_batch(content))
+        activations = vgg19.run_once(network, _batch(content))
         self._content_weights, self._style_weights = _layer_weights(config)
         self._content = {
             layer: tf.cast(activations[layer], tf.float32) for layer in self._content_weights
@@ -134,7 +134,7 @@ class Objective:
         Returns:
             The weighted loss terms.
         """
-        terms = self._terms(_batch(picture))
+        terms = vgg19.run_once(self._terms, _batch(picture))
         return Losses({name: float(value) for name, value in terms.items()})
 
     def _measured_scales(self, shape: tuple[int, ...]) -> dict[str, float]:
@@ -228,7 +228,7 @@ def _targets(
     layers: Iterable[str],
 ) -> dict[str, list[Target]]:
     """Computes what each layer's Gram matrices shall be; a layer that no style is for has none."""
-    activations = [network(_batch(style)) for style in styles]
+    activations = [vgg19.run_once(network, _batch(style)) for style in styles]
     targets: dict[str, list[Target]] = {}
     for layer in layers:
         chosen = config.layer_styles.get(layer)

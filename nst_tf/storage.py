@@ -68,7 +68,7 @@ def read(path: Path, what: str, limit: int, remedy: str) -> bytes:
         raise refusal(f"no file can have this name ({error})") from error
 
 
-def publish(path: Path, *data: bytes, replace: bool = True) -> None:
+def publish(path: Path, *data: bytes | memoryview, replace: bool = True) -> None:
     """Writes a file whole or not at all.
 
     The bytes go to a temporary in the same folder, reach the disk, and only then take the final

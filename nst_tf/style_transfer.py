@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ class _Ascent:
         self._listener = listener
         self._stop = stop
         self._network = cache(self._build_network)
-        self.objective = cache(self._bind_objective)
+        self.objective = lru_cache(1)(self._bind_objective)  # the last one only: they are large
 
     @property
     def seconds(self) -> float:

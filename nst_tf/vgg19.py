@@ -1,11 +1,12 @@
 """Keras' VGG19 as a map from a picture to the named activations of its convolutions."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 _POOLING = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
 
@@ -81,6 +82,24 @@ def build(
     model = keras.Model(picture, outputs, name="vgg19")
     model.trainable = False
     return model
+
+
+def run_once(function: Callable[[tf.Tensor], Any], given: tf.Tensor) -> Any:
+    """Calls a network, or what contains one, as a graph that is made for this call.
+
+    A graph lets go of maps that are needed no more. Called eagerly, a Keras model holds those of
+    all its layers: at 1024 pixels half a gigabyte more.
+
+    Args:
+        function: Of a tensor.
+        given: Its argument.
+
+    Returns:
+        What the function returns.
+    """
+    # A concrete function: TensorFlow warns of other functions that are traced often.
+    specification = tf.TensorSpec(given.shape, given.dtype)
+    return tf.function(function, autograph=False).get_concrete_function(specification)(given)
 
 
 @cache

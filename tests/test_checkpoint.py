@@ -92,8 +92,9 @@ def test_RUN_25_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplo
 
 
 def test_RUN_25_it_is_the_digest_that_finds_a_flipped_bit(tmp_path, monkeypatch):
-    digest = SimpleNamespace(digest=lambda: b"0" * 32)  # a mutant: every digest is the same
-    monkeypatch.setattr(checkpoint, "hashlib", SimpleNamespace(sha256=lambda _: digest))
+    # A mutant: every digest is the same.
+    digest = SimpleNamespace(digest=lambda: b"0" * 32, update=lambda _: None)
+    monkeypatch.setattr(checkpoint, "hashlib", SimpleNamespace(sha256=lambda *_: digest))
     checkpoint.save(tmp_path, saved(5))
     damage(tmp_path / "checkpoint-1", 0.9)
     assert checkpoint.newest(tmp_path).number == 5  # taken for whole

@@ -1,13 +1,15 @@
 """The command: exit codes and the one line that a refusal consists of."""
 
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.command import CONTENT, STYLE, environment, error_line, run
+from tests.command import CONTENT, ROOT, STYLE, environment, error_line, run
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,17 @@ def test_CFG_05_typo_in_a_flag(without_tensorflow, tmp_path):
 def test_CFG_01_missing_configuration(without_tensorflow, tmp_path):
     line = refusal(without_tensorflow, tmp_path, "--config", "missing.yaml")
     assert "(missing.yaml): no such file" in line
+
+
+def test_another_python_than_that_of_the_installation(tmp_path):
+    # -S leaves out the folder of installed packages, as a Python outside of the environment does.
+    program = [sys.executable, "-S", "-m", "nst_tf.main", *given()]
+    done = subprocess.run(
+        program, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert "there is no module 'absl' in " in error_line(done)
+    assert "activate the environment nst_tf is installed in" in error_line(done)
 
 
 def test_no_pictures_given(without_tensorflow, tmp_path):

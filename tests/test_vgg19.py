@@ -115,3 +115,14 @@ def test_is_frozen_and_touches_no_global_state(weights):
     network = vgg19.build(["block1_conv1"], "max", weights)
     assert network.trainable_weights == []
     np.testing.assert_array_equal(tf.random.get_global_generator().state.numpy(), before)
+
+
+def test_run_once_gives_what_the_network_gives_and_warns_of_nothing(weights, waves, caplog):
+    network = vgg19.build(["block1_conv2", "block3_conv1"], "max", weights)
+    for width in range(20, 27):  # TensorFlow warns of the fifth trace of a function
+        picture = tf.constant(waves[np.newaxis, :, :width])
+        found, expected = vgg19.run_once(network, picture), network(picture)
+        assert found.keys() == expected.keys()
+        for layer, maps in expected.items():
+            np.testing.assert_allclose(found[layer], maps, rtol=1e-4, atol=1e-3)
+    assert not caplog.records

@@ -129,11 +129,13 @@ class _InverseHessian:
     def state(self) -> State:
         """Copies all of it into plain arrays."""
         used = len(self.pairs)  # rows are filled from the first on
+        # TensorFlow's copies take memory that it keeps for evaluations anyway.
+        s, y = (np.asarray(tf.raw_ops.DeepCopy(x=matrix)) for matrix in (self._s, self._y))
         return {
             "pairs": np.array(self.pairs, np.int64),
             "products": self._products.copy(),
-            "s": self._s.numpy()[:used].copy(),
-            "y": self._y.numpy()[:used].copy(),
+            "s": s[:used],
+            "y": y[:used],
             "squares": self._squares.numpy().copy(),
             "unit": np.array(self.unit),
         }
