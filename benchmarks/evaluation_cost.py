@@ -135,6 +135,15 @@ def measure(
     return rows
 
 
+def with_other_sizes(
+    rows: Sequence[dict[str, Any]], earlier: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Adds the rows of an earlier call at sizes that were not measured now, in order of size."""
+    sizes = {row["size"] for row in rows}
+    kept = [row for row in earlier if row["size"] not in sizes]
+    return sorted([*kept, *rows], key=lambda row: row["size"])
+
+
 def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Reduces the measurements to what a reader asks.
 
@@ -202,17 +211,19 @@ def _cell(point: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Measures, and writes `evaluation_cost.json` and `evaluation_cost.md`."""
+    """Measures, and writes `evaluation_cost.json` and `.md`; what is there of other sizes stays."""
     arguments = _arguments()
     if arguments.here:
         variant, size = VARIANTS[arguments.variants[0]], arguments.sizes[0]
         print(json.dumps(measure_here(variant, size, arguments.repeats)))
         return
     rows = measure(arguments.variants, arguments.sizes, arguments.rounds, arguments.repeats)
-    summary = summarise(rows)
     arguments.results.mkdir(parents=True, exist_ok=True)
+    file = arguments.results / "evaluation_cost.json"
+    rows = with_other_sizes(rows, json.loads(file.read_text())["rows"] if file.exists() else [])
+    summary = summarise(rows)
     data = json.dumps({"versions": machine.versions(), "summary": summary, "rows": rows}, indent=1)
-    storage.publish(arguments.results / "evaluation_cost.json", f"{data}\n".encode())
+    storage.publish(file, f"{data}\n".encode())
     storage.publish(arguments.results / "evaluation_cost.md", table(summary).encode())
 
 

@@ -150,6 +150,12 @@ def test_cost_exponent_and_ratios_are_those_of_a_power_law_on_an_uneven_machine(
     assert found["nst_tf float32"]["sizes"][64]["seconds"] == pytest.approx(1.5 * 64**2.5)
 
 
+def test_sizes_of_an_earlier_call_stay_and_a_size_measured_again_is_replaced_whole():
+    earlier = [{"size": size, "variant": name} for size in (64, 128) for name in ("a", "b")]
+    now = [{"size": 128, "variant": "a", "new": True}, {"size": 32, "variant": "a"}]
+    assert evaluation_cost.with_other_sizes(now, earlier) == [now[1], *earlier[:2], now[0]]
+
+
 @pytest.fixture
 def picture_files(tmp_path, random):
     """A content of 60x84, a style of 90x50 and a result of 40x56, smooth as pictures are."""

@@ -295,6 +295,23 @@ def test_a_state_is_a_copy_that_later_steps_do_not_change():
     assert [int(state["iterations"]) for state in states] == list(range(1, 13))
 
 
+def test_a_state_is_a_copy_where_the_memory_is_full_too(random):
+    inverse = lbfgs._InverseHessian(6)
+
+    def add_a_pair():
+        s = tf.constant(random.normal(size=6), tf.float32)
+        inverse.add(s, 2.0 * s)
+
+    for _ in range(lbfgs.MEMORY):
+        add_a_pair()
+    state = inverse.state()
+    before = {name: array.copy() for name, array in state.items()}
+    add_a_pair()
+    for name, array in before.items():
+        np.testing.assert_array_equal(state[name], array)
+    assert not np.array_equal(inverse.state()["s"], before["s"])
+
+
 def naive_two_loop(pairs, diagonal, g):
     """Nocedal (1980) as written, one vector at a time in float64; H g, with its minus left out."""
     q, alphas = g.astype(np.float64), []
