@@ -13,7 +13,7 @@ from tests import command
 from tests.command import PALACE, STYLE
 
 OTHER = STYLE.with_name("starry-night.jpg")
-BASE = {"image_size": 48, "style_scale": 1.0, "num_iterations": 3, "pyramid": "none", "seed": 4,
+BASE = {"image_size": 48, "style_scale": 1.0, "num_iterations": 12, "pyramid": "none", "seed": 4,
         "precision": "float32"}  # fmt: skip
 
 ALONE = [
