@@ -108,8 +108,8 @@ def restore(mode: Mode, content: Picture, picture: Picture) -> Picture:
 def matched(picture: Picture, like: Picture) -> Picture:
     """Maps a picture's pixels to the mean and the covariance of another's, over any channels.
 
-    Gatys et al. (2016), section 3: the linear map p -> A (p - mean of picture) + mean of the other,
-    with the A it takes from "Image Analogies" (Hertzmann et al. 2001): C^(1/2) S^(-1/2), where S
+    The paper's linear map, p -> A (p - mean of picture) + mean of the other, with the A it takes
+    from "Image Analogies" (Hertzmann et al. 2001): C^(1/2) S^(-1/2), where S
     and C are the covariances of the picture and of the other. With symmetric roots, unlike
     Cholesky's triangular ones, the order of the channels does not matter. In one channel it is the
     paper's matching of luminance. Along an axis where the picture varies by less than rounding
