@@ -20,9 +20,13 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks.contenders import PAIRS
-from nst_tf import images, parameters, storage, vgg19
-from nst_tf.config import Config
-from nst_tf.style_transfer import stylize
+from nst_tf.config.schema import Config
+from nst_tf.engine.stylize import stylize
+from nst_tf.image.arrays import quantize
+from nst_tf.image.resize import resize
+from nst_tf.io import files, images
+from nst_tf.models import vgg19
+from nst_tf.models import weights as parameters
 
 _LAYERS = [f"block{block}_conv1" for block in range(1, 6)]
 _RESULTS = Path(__file__).parent / "results"
@@ -73,14 +77,14 @@ def measure(
     for size in sizes:
         config = Config(image_size=size, pyramid=plan)
         results.append(stylize(content, style, config, weights=weights).picture)
-        data = images.encode(images.quantise(results[-1]), ".png", "{}")
-        storage.publish(pictures / f"{pair}-{plan}-{size}.png", data)
+        data = images.encode(quantize(results[-1]), ".png", "{}")
+        files.publish(pictures / f"{pair}-{plan}-{size}.png", data)
     small, large = results
     shape = small.shape[0], small.shape[1]
     distance = Distance(weights)
     return {
-        "large to small": distance(images.resize(large, shape), small),
-        "small to content": distance(images.resize(content, shape), small),
+        "large to small": distance(resize(large, shape), small),
+        "small to content": distance(resize(content, shape), small),
     }
 
 
@@ -126,9 +130,9 @@ def main() -> None:
         name = f"{pair}, pyramid {plan}, {small_size} and {large_size} px"
         found[name] = measure(pair, plan, arguments.sizes, weights, pictures)
         print(name, found[name], flush=True)
-        storage.publish(record, (json.dumps(found, indent=2) + "\n").encode())
+        files.publish(record, (json.dumps(found, indent=2) + "\n").encode())
     drawn = np.asarray(sheet(pictures, arguments.pairs, arguments.plans[0], arguments.sizes))
-    storage.publish(
+    files.publish(
         arguments.results / "consistency.jpg", images.encode(drawn, ".jpg", "{}", quality=85)
     )
 

@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.contenders import PAIRS
-from nst_tf import images, machine, storage
-from nst_tf.decoding import Picture
+from nst_tf import system
+from nst_tf.image.arrays import ImageArray
+from nst_tf.image.resize import resize, resized_shape
+from nst_tf.io import files, images
 
 _ROOT = Path(__file__).parent.parent
 _STYLE_WEIGHT = 1e5
@@ -69,20 +71,21 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
     return {
         "pixels": height * width,
         "seconds": seconds,
-        "peak_memory_bytes": machine.peak_memory(),
+        "peak_memory_bytes": system.peak_memory(),
     }
 
 
-def _at_size(path: Path, image_size: int) -> Picture:
+def _at_size(path: Path, image_size: int) -> ImageArray:
     picture = images.read(path)
     height, width = picture.shape[:2]
-    return images.resize(picture, images.resized_shape((height, width), image_size))
+    return resize(picture, resized_shape((height, width), image_size))
 
 
-def _nst_tf(variant: Variant, content: Picture, style: Picture) -> Callable[[], object]:
-    from nst_tf import parameters, vgg19
-    from nst_tf.config import Config
-    from nst_tf.objective import Objective, layers_of
+def _nst_tf(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
+    from nst_tf.config.schema import Config
+    from nst_tf.models import vgg19
+    from nst_tf.models import weights as parameters
+    from nst_tf.objective.terms import Objective, layers_of
 
     config = Config(style_weight=_STYLE_WEIGHT)
     weights = parameters.load(config.weights, config.weights_sha256).arrays
@@ -91,7 +94,7 @@ def _nst_tf(variant: Variant, content: Picture, style: Picture) -> Callable[[], 
     return lambda: objective.value_and_grad(content)
 
 
-def _torch(variant: Variant, content: Picture, style: Picture) -> Callable[[], object]:
+def _torch(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
     from benchmarks import gatys_torch
 
     network = gatys_torch.Network(variant.precision, variant.channels_last)
@@ -222,9 +225,9 @@ def main() -> None:
     file = arguments.results / "evaluation_cost.json"
     rows = with_other_sizes(rows, json.loads(file.read_text())["rows"] if file.exists() else [])
     summary = summarise(rows)
-    data = json.dumps({"versions": machine.versions(), "summary": summary, "rows": rows}, indent=1)
-    storage.publish(file, f"{data}\n".encode())
-    storage.publish(arguments.results / "evaluation_cost.md", table(summary).encode())
+    data = json.dumps({"versions": system.versions(), "summary": summary, "rows": rows}, indent=1)
+    files.publish(file, f"{data}\n".encode())
+    files.publish(arguments.results / "evaluation_cost.md", table(summary).encode())
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 import nst_tf
-from nst_tf import images
+from nst_tf.image.resize import resize, resized_shape
+from nst_tf.io import images
 
-Picture = npt.NDArray[np.float32]
+ImageArray = npt.NDArray[np.float32]
 
 PRECISIONS = ("float32", "bfloat16")
 CONTENT_LAYER = "block4_conv2"
@@ -101,7 +102,7 @@ class Objective:
     """
 
     def __init__(
-        self, network: Network, content: Picture, style: Picture, style_weight: float
+        self, network: Network, content: ImageArray, style: ImageArray, style_weight: float
     ) -> None:
         self._network = network
         self._style_weight = style_weight
@@ -127,13 +128,13 @@ class Objective:
         return loss.item()
 
 
-def read_pair(content: Path, style: Path, image_size: int) -> tuple[Picture, Picture]:
+def read_pair(content: Path, style: Path, image_size: int) -> tuple[ImageArray, ImageArray]:
     """Reads the two pictures and resizes each to have `image_size` as its longer side."""
 
-    def at_size(path: Path) -> Picture:
+    def at_size(path: Path) -> ImageArray:
         picture = images.read(path)
         height, width = picture.shape[:2]
-        return images.resize(picture, images.resized_shape((height, width), image_size))
+        return resize(picture, resized_shape((height, width), image_size))
 
     return at_size(content), at_size(style)
 
@@ -143,9 +144,9 @@ def as_tensor(picture: npt.NDArray[np.floating]) -> Tensor:
     return _tensor(np.moveaxis(picture, 2, 0)[np.newaxis])
 
 
-def as_picture(tensor: Tensor) -> Picture:
+def as_picture(tensor: Tensor) -> ImageArray:
     """Turns [1, 3, H, W] into [H, W, 3]."""
-    picture: Picture = np.moveaxis(tensor.detach().numpy()[0], 0, 2)
+    picture: ImageArray = np.moveaxis(tensor.detach().numpy()[0], 0, 2)
     return picture
 
 

@@ -13,9 +13,14 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 from benchmarks.contenders import PAIRS
-from nst_tf import images, optimizers, parameters, pyramid, vgg19
-from nst_tf.config import Config
-from nst_tf.objective import Objective, layers_of
+from nst_tf import optimizers
+from nst_tf.config.schema import Config
+from nst_tf.engine import pyramid
+from nst_tf.image.resize import resize
+from nst_tf.io import images
+from nst_tf.models import vgg19
+from nst_tf.models import weights as parameters
+from nst_tf.objective.terms import Objective, layers_of
 
 _METHODS = ("l-bfgs-b", "lbfgs", "adam")
 _MARKS = (20, 40, 70, 100)
@@ -57,8 +62,8 @@ def measure(pair: str, image_size: int) -> dict:
     config = Config(image_size=image_size, style_weight=1e5, pyramid="none")
     content, style = (images.read(path, config.max_pixels) for path in PAIRS[pair])
     (level,) = pyramid.plan(content.shape[:2], [style.shape[:2]], config)
-    content = images.resize(content, level.shape)
-    style = images.resize(style, level.style_shapes[0])
+    content = resize(content, level.shape)
+    style = resize(style, level.style_shapes[0])
     weights = parameters.load("normalised", None).arrays
     network = vgg19.build(layers_of(config), "max", weights)
     objective = Objective(network, content, [style], config)

@@ -17,7 +17,9 @@ import torch
 from PIL import Image
 
 from benchmarks import gatys_torch
-from nst_tf import images, machine
+from nst_tf import system
+from nst_tf.image.resize import resize
+from nst_tf.io import images
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Run:
     def __init__(
         self,
         objective: gatys_torch.Objective,
-        start: gatys_torch.Picture,
+        start: gatys_torch.ImageArray,
         folder: Path,
         evaluations: int,
         save_every: int,
@@ -96,7 +98,7 @@ class Run:
         pixels = np.rint(np.clip(gatys_torch.as_picture(self._picture), 0, 255)).astype(np.uint8)
         name = f"evaluation-{self._evaluation:04d}.png"
         Image.fromarray(pixels).save(self._folder / name)
-        seconds, memory = seconds_since_start(), machine.peak_memory()
+        seconds, memory = seconds_since_start(), system.peak_memory()
         self.saves.append(Save(name, self._evaluation, seconds, loss, memory))
         print(f"evaluation {self._evaluation}: loss {loss:.5g}, {seconds:.1f} s", flush=True)
 
@@ -118,7 +120,7 @@ def main() -> None:
     start = content
     if arguments.start:
         height, width = content.shape[:2]
-        start = images.resize(images.read(arguments.start), (height, width))
+        start = resize(images.read(arguments.start), (height, width))
     network = gatys_torch.Network(arguments.precision, arguments.channels_last)
     objective = gatys_torch.Objective(network, content, style, arguments.style_weight)
     run = Run(objective, start, folder, arguments.evaluations, arguments.save_every)
@@ -127,7 +129,7 @@ def main() -> None:
         "settings": {name: _plain(value) for name, value in vars(arguments).items()},
         "stop_reason": run.stop_reason,
         "seconds": seconds_since_start(),
-        "peak_memory_bytes": machine.peak_memory(),
+        "peak_memory_bytes": system.peak_memory(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "saves": [asdict(save) for save in run.saves],

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.plot import plot
 from benchmarks.summary import summarise
-from nst_tf import storage
+from nst_tf.io import files
 
 _COLUMNS = {
     "contender": ("description", "{}"),
@@ -66,10 +66,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     folder = parser.parse_args().results
-    runs = json.loads(storage.read(folder / "raw.json", "the raw record", 2**28, "measure first"))
+    runs = json.loads(files.read(folder / "raw.json", "the raw record", 2**28, "measure first"))
     summaries = summarise(runs)
-    storage.publish(folder / "summary.json", (json.dumps(summaries, indent=1) + "\n").encode())
-    storage.publish(folder / "table.md", table(summaries).encode())
+    files.publish(folder / "summary.json", (json.dumps(summaries, indent=1) + "\n").encode())
+    files.publish(folder / "table.md", table(summaries).encode())
     plot(runs, folder / "loss_against_seconds.png")
 
 

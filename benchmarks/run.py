@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
-from nst_tf import storage
+from nst_tf.io import files
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("nst_tf", "tensorflow", "keras", "torch", "numpy", "scipy")
@@ -184,7 +184,7 @@ def record(run: dict[str, Any], file: Path) -> None:
 
     runs = json.loads(file.read_text()) if file.exists() else []
     runs = [old for old in runs if key(old) != key(run)] + [run]
-    storage.publish(file, (json.dumps(runs, indent=1) + "\n").encode())
+    files.publish(file, (json.dumps(runs, indent=1) + "\n").encode())
 
 
 def main() -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from benchmarks import gatys_torch
-from nst_tf import images
 from nst_tf.errors import InputError
+from nst_tf.io import images
 
 
 def score(

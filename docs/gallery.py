@@ -17,9 +17,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from nst_tf import images, parameters, storage
-from nst_tf.config import Config
-from nst_tf.style_transfer import stylize
+from nst_tf.config.schema import Config
+from nst_tf.engine.stylize import stylize
+from nst_tf.image.arrays import quantize
+from nst_tf.io import files, images
+from nst_tf.models import weights as parameters
 
 _ROOT = Path(__file__).parents[1]
 _PICTURES = _ROOT / "images"
@@ -145,7 +147,7 @@ def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, 
         used = styles[: len(masks)] if masks else styles
         result = stylize(content, used, Config(**own), weights=weights, content_masks=masks)
         found[label] = {"loss": result.losses.total}
-        pictures[label] = Image.fromarray(images.quantise(result.picture))
+        pictures[label] = Image.fromarray(quantize(result.picture))
         print(f"  {label}: {found[label]}", flush=True)
     return _row(pictures), found
 
@@ -182,8 +184,8 @@ def main() -> None:
         sheet, figures[name] = draw(SHEETS[name], weights)
         pixels = np.asarray(sheet)
         data = images.encode(pixels, ".jpg", json.dumps({"sheet": name}))
-        storage.publish(arguments.folder / f"{name}.jpg", data)
-        storage.publish(record, (json.dumps(figures, indent=1) + "\n").encode())
+        files.publish(arguments.folder / f"{name}.jpg", data)
+        files.publish(record, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst_tf.config import Config, load_config
+    from nst_tf.config.schema import Config, load_config
+    from nst_tf.engine.stylize import Result, stylize
     from nst_tf.errors import InputError, MachineError, NstError, NumericalError
-    from nst_tf.style_transfer import Result, stylize
 
 __version__ = "0.1.0"
 
@@ -24,8 +24,8 @@ _HOMES = {
     "NstError": "errors",
     "NumericalError": "errors",
     "MachineError": "errors",
-    "Result": "style_transfer",
-    "stylize": "style_transfer",
+    "Result": "engine.stylize",
+    "stylize": "engine.stylize",
 }
 
 __all__ = [

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from nst_tf import worker
+from nst_tf.cli import supervisor as worker
 from nst_tf.errors import NstError, printable
 
 
@@ -27,8 +27,9 @@ def main(argv: Sequence[str]) -> int:
     debug = "--debug" in argv
     try:
         # Here, where an interrupt is answered: importing them takes a good part of a second.
-        from nst_tf import flags, run
-        from nst_tf.config import to_yaml
+        from nst_tf.cli import flags
+        from nst_tf.config.schema import to_yaml
+        from nst_tf.jobs import run
 
         command = flags.parse(argv)
         if command.answer:

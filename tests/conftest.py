@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from nst_tf import parameters
+from nst_tf.models import weights as parameters
 
 # A shell's background job and nohup ignore these, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

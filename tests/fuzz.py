@@ -12,8 +12,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["nst_tf"]):
-    from nst_tf import config, decoding, parameters
+    from nst_tf.config import schema as config
     from nst_tf.errors import InputError
+    from nst_tf.io import decoding
+    from nst_tf.models import weights as parameters
 
 from tests.test_images_fuzz import FORMATS, LIMIT, file_of
 

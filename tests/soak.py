@@ -22,8 +22,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from nst_tf import checkpoint
 from nst_tf.errors import InputError
+from nst_tf.jobs import checkpoint
 from tests.command import command, environment
 from tests.test_interrupted import children_of, digest, flags, record, rows
 
@@ -38,9 +38,9 @@ FAULTS = ("kill", "kill-worker", "int", "term", "hup", "disk", "truncate", "flip
 NAN = """
 import os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from nst_tf import machine
-with machine.quiet():
-    from nst_tf import objective
+from nst_tf import system
+with system.quiet():
+    from nst_tf.objective import terms as objective
 real, count, bad = objective.Objective.value_and_grad, 0, int(os.environ["BAD_EVALUATION"])
 def poisoned(self, picture):
     global count

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst_tf import adain, parameters
+from nst_tf.models import adain
+from nst_tf.models import weights as parameters
 
 
 @pytest.fixture(scope="module")

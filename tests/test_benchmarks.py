@@ -13,9 +13,11 @@ from PIL import Image
 
 from benchmarks import consistency, evaluation_cost, run, summary
 from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
-from nst_tf import images, vgg19
-from nst_tf.config import Config
-from nst_tf.objective import Objective, layers_of
+from nst_tf.config.schema import Config
+from nst_tf.image.resize import resize, resized_shape
+from nst_tf.io import images
+from nst_tf.models import vgg19
+from nst_tf.objective.terms import Objective, layers_of
 
 ROOT = Path(__file__).parent.parent
 SAVES = [
@@ -180,8 +182,8 @@ def in_torch(module, files, *arguments):
 def test_the_scorer_gives_the_loss_that_nst_tf_gives(picture_files, weights):
     config = Config(style_weight=2e4)
     content, style, out = (images.read(picture_files[name]) for name in ("content", "style", "out"))
-    content = images.resize(content, (40, 56))
-    style = images.resize(style, images.resized_shape(style.shape[:2], 56))
+    content = resize(content, (40, 56))
+    style = resize(style, resized_shape(style.shape[:2], 56))
     network = vgg19.build(layers_of(config), config.pooling, weights)
     expected, _ = Objective(network, content, [style], config).value_and_grad(out)
 

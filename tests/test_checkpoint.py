@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nst_tf import checkpoint, images
-from nst_tf.checkpoint import Checkpoint, Position
-from nst_tf.config import Config
+from nst_tf.config.schema import Config
+from nst_tf.engine.stylize import stylize
 from nst_tf.errors import InputError, MachineError
-from nst_tf.style_transfer import stylize
+from nst_tf.io import images
+from nst_tf.jobs import checkpoint
+from nst_tf.jobs.checkpoint import Checkpoint, Position
 from tests.command import PALACE as CONTENT
 from tests.command import STYLE
 

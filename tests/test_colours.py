@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.linalg import sqrtm
 from skimage.color import rgb2ycbcr, rgb2yiq, yiq2rgb
 
-from nst_tf import colours
+from nst_tf.image import color
 
 MODES = ["none", "luminance", "histogram", "match"]
 CHANGING = MODES[1:]
@@ -53,33 +53,33 @@ def moments(picture):
 
 
 def prepared_style(mode, content, style):
-    return colours.prepare(mode, content, [style])[1][0]
+    return color.prepare(mode, content, [style])[1][0]
 
 
 # All modes
 
 
 def test_none_leaves_every_array_as_it_is(content, style):
-    found, (same,) = colours.prepare("none", content, [style])
+    found, (same,) = color.prepare("none", content, [style])
     assert found is content and same is style
-    for array in (colours.reduce("none", style), colours.project("none", style)):
+    for array in (color.reduce("none", style), color.project("none", style)):
         assert array is style
-    assert colours.restore("none", content, style) is style
+    assert color.restore("none", content, style) is style
 
 
 @pytest.mark.parametrize("mode", ["histogram", "match"])
 def test_what_only_changes_styles_leaves_content_start_gradient_and_result(mode, content, style):
-    assert colours.prepare(mode, content, [style])[0] is content
-    assert colours.reduce(mode, style) is style
-    assert colours.project(mode, style) is style
-    assert colours.restore(mode, content, style) is style
+    assert color.prepare(mode, content, [style])[0] is content
+    assert color.reduce(mode, style) is style
+    assert color.project(mode, style) is style
+    assert color.restore(mode, content, style) is style
 
 
 @pytest.mark.parametrize("mode", CHANGING)
 def test_every_style_is_prepared_by_itself_and_no_input_is_changed(mode, content, style, random):
     other = greys(random)
     before = [array.copy() for array in (content, style, other)]
-    _, found = colours.prepare(mode, content, [style, other])
+    _, found = color.prepare(mode, content, [style, other])
     for picture, given_ in zip(found, (style, other), strict=True):
         np.testing.assert_array_equal(picture, prepared_style(mode, content, given_))
         assert picture.shape == given_.shape
@@ -91,10 +91,10 @@ def test_every_style_is_prepared_by_itself_and_no_input_is_changed(mode, content
 @pytest.mark.parametrize("mode", CHANGING)
 def test_grey_pictures_stay_grey(mode, random):
     content, style = greys(random), greys(random, 11, 12)
-    found, (prepared,) = colours.prepare(mode, content, [style])
+    found, (prepared,) = color.prepare(mode, content, [style])
     assert is_grey(found)
     assert is_grey(prepared, atol=1e-3)
-    assert is_grey(colours.restore(mode, content, greys(random)), atol=1e-3)
+    assert is_grey(color.restore(mode, content, greys(random)), atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["luminance", "match"])
@@ -119,9 +119,9 @@ PICTURES = {
 @pytest.mark.parametrize("second", PICTURES)
 def test_no_picture_is_too_plain(mode, first, second):
     content, style = PICTURES[first], PICTURES[second]
-    found, (prepared,) = colours.prepare(mode, content, [style])
+    found, (prepared,) = color.prepare(mode, content, [style])
     stylised = np.full_like(content, 77.7)
-    for picture in (found, prepared, colours.restore(mode, content, stylised)):
+    for picture in (found, prepared, color.restore(mode, content, stylised)):
         assert np.isfinite(picture).all()
         assert picture.min() >= 0
         assert picture.max() <= 255
@@ -137,9 +137,9 @@ any_picture = arrays(
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(CHANGING), any_picture, any_picture, st.integers(0, 2**32 - 1))
 def test_any_pictures_give_pictures(mode, content, style, seed):
-    found, (prepared,) = colours.prepare(mode, content, [style])
+    found, (prepared,) = color.prepare(mode, content, [style])
     stylised = np.random.default_rng(seed).uniform(0, 255, content.shape).astype(np.float32)
-    restored = colours.restore(mode, content, colours.reduce(mode, stylised))
+    restored = color.restore(mode, content, color.reduce(mode, stylised))
     for picture, shape in ((found, content), (prepared, style), (restored, content)):
         assert picture.shape == shape.shape
         assert picture.dtype == np.float32
@@ -152,18 +152,18 @@ def test_any_pictures_give_pictures(mode, content, style, seed):
 def test_luminance_preset():
     # By hand: 0.299 * 100, 0.587 * 100, 0.114 * 100, and their sum.
     picture = np.array([[[100, 0, 0], [0, 100, 0], [0, 0, 100], [100, 100, 100]]], np.float32)
-    found = colours.reduce("luminance", picture)
+    found = color.reduce("luminance", picture)
     np.testing.assert_allclose(found[0, :, 0], [29.9, 58.7, 11.4, 100], rtol=1e-6)
     assert is_grey(found)
 
 
 def test_luminance_is_that_of_scikit_image(style):
-    np.testing.assert_allclose(colours.reduce("luminance", style)[:, :, 1], luma(style), rtol=1e-6)
+    np.testing.assert_allclose(color.reduce("luminance", style)[:, :, 1], luma(style), rtol=1e-6)
 
 
 def test_luminance_of_the_content_is_what_is_worked_with(content, style):
     np.testing.assert_array_equal(
-        colours.prepare("luminance", content, [style])[0], colours.reduce("luminance", content)
+        color.prepare("luminance", content, [style])[0], color.reduce("luminance", content)
     )
 
 
@@ -192,24 +192,24 @@ def test_restoring_swaps_the_luminance_in_yiq(content, random):
     yiq[:, :, 0] = stylised[:, :, 0]
     expected = yiq2rgb(yiq)
     assert expected.min() > 0 and expected.max() < 255
-    found = colours.restore("luminance", content, stylised)
+    found = color.restore("luminance", content, stylised)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_restoring_keeps_the_chroma_of_ycbcr(content, random):
-    found = colours.restore("luminance", content, little_changed(content, random))
+    found = color.restore("luminance", content, little_changed(content, random))
     chroma = [rgb2ycbcr(picture / 255.0)[:, :, 1:] for picture in (found, content)]
     np.testing.assert_allclose(*chroma, atol=1e-3)
 
 
 def test_restoring_the_contents_own_luminance_gives_the_content(content):
-    luminance = colours.reduce("luminance", content)
-    np.testing.assert_allclose(colours.restore("luminance", content, luminance), content, atol=1e-4)
+    luminance = color.reduce("luminance", content)
+    np.testing.assert_allclose(color.restore("luminance", content, luminance), content, atol=1e-4)
 
 
 def test_restoring_on_a_grey_content_gives_the_luminance(random):
     stylised = greys(random)
-    found = colours.restore("luminance", greys(random), stylised)
+    found = color.restore("luminance", greys(random), stylised)
     np.testing.assert_allclose(found, stylised, atol=1e-3)
 
 
@@ -217,16 +217,16 @@ def test_a_saved_picture_has_the_luminance_that_was_optimised_whatever_the_colou
     content, stylised = random.uniform(0, 255, (2, 60, 60, 3)).astype(np.float32)
     unbounded = stylised + content - luma(content)[:, :, np.newaxis]
     assert np.mean((unbounded < 0) | (unbounded > 255)) > 0.1  # clipping would not do it
-    optimised = colours.reduce("luminance", stylised)
-    restored = colours.restore("luminance", content, optimised)
-    np.testing.assert_allclose(colours.reduce("luminance", restored), optimised, atol=1e-3)
-    rounded = colours.reduce("luminance", np.rint(restored))
+    optimised = color.reduce("luminance", stylised)
+    restored = color.restore("luminance", content, optimised)
+    np.testing.assert_allclose(color.reduce("luminance", restored), optimised, atol=1e-3)
+    rounded = color.reduce("luminance", np.rint(restored))
     assert np.abs(rounded - optimised).max() <= 0.5 + 1e-3
 
 
 def test_a_colour_that_rgb_cannot_hold_is_as_pale_as_it_must_be(random):
     content, stylised = random.uniform(1, 254, (2, 50, 50, 3)).astype(np.float32)
-    found = colours.restore("luminance", content, stylised)
+    found = color.restore("luminance", content, stylised)
     chroma, wanted = (p - luma(p)[:, :, np.newaxis] for p in (found, content))
     share = np.sum(chroma * wanted, axis=2) / np.sum(wanted**2, axis=2)
     np.testing.assert_allclose(chroma, share[:, :, np.newaxis] * wanted, atol=1e-2)  # same hue
@@ -238,13 +238,13 @@ def test_a_colour_that_rgb_cannot_hold_is_as_pale_as_it_must_be(random):
 
 def test_restoring_takes_what_lies_outside_the_bounds_as_black_and_white(content):
     for value, bound in ((-20, 0), (300, 255)):
-        found = colours.restore("luminance", content, np.full_like(content, value))
+        found = color.restore("luminance", content, np.full_like(content, value))
         np.testing.assert_array_equal(found, bound)
 
 
 def test_a_projected_gradient_tells_of_every_grey_direction_what_the_gradient_does(random):
     gradient = random.normal(size=(6, 7, 3))
-    found = colours.project("luminance", gradient)
+    found = color.project("luminance", gradient)
     assert is_grey(found)
     direction = np.repeat(random.normal(size=(6, 7, 1)), 3, axis=2)
     assert np.sum(found * direction) == pytest.approx(np.sum(gradient * direction))
@@ -254,9 +254,9 @@ def test_descent_along_projected_gradients_finds_the_best_grey_picture(random):
     # The loss sum a (x - t)^2 has its minimum over grey pictures at sum(a t) / sum(a).
     a, t = random.uniform(0.1, 1, 3), random.uniform(0, 255, (4, 5, 3))
     best = np.average(t, axis=2, weights=a)
-    x = colours.reduce("luminance", t.astype(np.float32)).astype(np.float64)
+    x = color.reduce("luminance", t.astype(np.float32)).astype(np.float64)
     for _ in range(300):
-        x -= 0.5 * colours.project("luminance", 2 * a * (x - t))
+        x -= 0.5 * color.project("luminance", 2 * a * (x - t))
     assert is_grey(x)
     np.testing.assert_allclose(x[:, :, 0], best, rtol=1e-6)
     assert np.abs(2 * a * (x - t)).max() > 1  # the gradient itself does not vanish there

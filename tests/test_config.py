@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import nst_tf
-from nst_tf.config import Config, load_config, portable, require_files, to_yaml
+from nst_tf.config.fields import coarse_levels
+from nst_tf.config.schema import Config, load_config, portable, require_files, to_yaml
 from nst_tf.errors import InputError
-from nst_tf.values import LAYERS, coarse_levels
+from nst_tf.models.layers import LAYERS
 
 PACKAGE = Path(nst_tf.__file__).parent
 
@@ -64,7 +65,7 @@ except PermissionError:
 """
 LOAD = """
 import sys
-from nst_tf.config import load_config
+from nst_tf.config.schema import load_config
 from nst_tf.errors import InputError
 try:
     load_config(sys.argv[1])

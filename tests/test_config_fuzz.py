@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from nst_tf import flags
-from nst_tf.config import Config, load_config, to_yaml
+from nst_tf.cli import flags
+from nst_tf.config.schema import Config, load_config, to_yaml
+from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError
-from nst_tf.values import LAYERS
-from nst_tf.yaml_file import scalar
+from nst_tf.models.layers import LAYERS
 
 FUZZ = settings(max_examples=150, deadline=None)
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf import colours, images
-from nst_tf.config import Config, load_config
-from nst_tf.style_transfer import stylize
+from nst_tf.config.schema import Config, load_config
+from nst_tf.engine.stylize import stylize
+from nst_tf.image import color
+from nst_tf.image.resize import resize
+from nst_tf.io import images
 from tests import command
 from tests.command import PALACE, STYLE
 
@@ -128,11 +130,11 @@ def test_together_from_yaml(together, pictures):
     found = images.read(together)
     assert found.shape == (32, 48, 3)
     assert len(np.unique(found)) > 256  # more than eight bits tell apart
-    content = images.resize(pictures[0], (32, 48))
-    luminance = colours.reduce("luminance", found)
-    painted = colours.restore("luminance", content, luminance)
+    content = resize(pictures[0], (32, 48))
+    luminance = color.reduce("luminance", found)
+    painted = color.restore("luminance", content, luminance)
     np.testing.assert_allclose(found, painted, atol=0.02)  # the chroma is the content's
-    before = colours.reduce("luminance", content)
+    before = color.reduce("luminance", content)
     assert np.abs(luminance - before).mean() > 5
 
 

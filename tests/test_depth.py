@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
-from nst_tf import decoding, images
-from nst_tf.storage import publish
+from nst_tf.image.arrays import from_integers, quantize
+from nst_tf.io import decoding, images
+from nst_tf.io.files import publish
 from tests.test_images import (
     HEIGHT,
     LAB,
@@ -151,7 +152,7 @@ def test_every_value_of_16_bits_is_kept(writer):
     every = np.arange(2**16, dtype=np.uint16).reshape(128, 512, 1) + np.uint16([0, 1, 2])
     picture = decode(writer(every[:40] if writer is png16 else every))  # byte by byte is slow
     assert np.array_equal(picture, values(every[: len(picture)]))
-    assert np.array_equal(images.quantise(picture, 16), every[: len(picture)])
+    assert np.array_equal(quantize(picture, 16), every[: len(picture)])
 
 
 def test_an_interlaced_png_of_16_bits(deep):
@@ -315,7 +316,7 @@ def test_IMG_26_out_of_gamut_colours_are_clipped(deep):
 
 
 def test_IMG_26_srgb_of_16_bits_stays_what_it_is(deep):
-    assert np.array_equal(images.quantise(decode(tiff16(deep, iccprofile=SRGB)), 16), deep)
+    assert np.array_equal(quantize(decode(tiff16(deep, iccprofile=SRGB)), 16), deep)
 
 
 def grey_profile() -> bytes:
@@ -428,7 +429,7 @@ def test_IMG_07_a_tiff_cut_off_within_its_colour_profile_is_refused(random, comp
 def test_RUN_36_rounding_to_16_bits_clips_and_goes_to_the_nearest():
     given_ = [-1e9, -0.001, 0, 0.4 / 257, 0.6 / 257, 1, 127.5, 254.999, 255, 255.1, 1e30]
     expected = [0, 0, 0, 0, 1, 257, 32768, 65535, 65535, 65535, 65535]
-    result = images.quantise(np.array(given_, np.float64), 16)
+    result = quantize(np.array(given_, np.float64), 16)
     assert result.dtype == np.uint16
     assert result.tolist() == expected
 
@@ -436,15 +437,15 @@ def test_RUN_36_rounding_to_16_bits_clips_and_goes_to_the_nearest():
 @pytest.mark.parametrize(("depth", "dtype"), [(8, np.uint8), (16, np.uint16)])
 def test_integers_that_become_numbers_round_to_themselves(depth, dtype):
     every = np.arange(2**depth).astype(dtype)
-    found = images.from_integers(every)
+    found = from_integers(every)
     assert found.dtype == np.float32 and found[0] == 0 and found[-1] == 255
-    assert np.array_equal(images.quantise(found, depth), every)
+    assert np.array_equal(quantize(found, depth), every)
 
 
 @given(st.floats(0, 255, width=32))
 def test_rounding_is_off_by_half_a_step_at_most(value):
     for depth, step in ((8, 1), (16, 1 / 257)):
-        found = images.from_integers(images.quantise(np.float32([value]), depth))
+        found = from_integers(quantize(np.float32([value]), depth))
         assert abs(float(found[0]) - value) <= step / 2 + 2e-5
 
 
@@ -474,7 +475,7 @@ def test_a_tiff_of_16_bits_holds_every_bit(deep):
 def test_RUN_37_16_bits_are_read_back_and_so_are_the_settings(tmp_path, deep, suffix):
     path = tmp_path / f"out{suffix}"
     publish(path, images.encode(deep, suffix.upper(), SETTINGS))
-    assert np.array_equal(images.read(path), images.from_integers(deep))
+    assert np.array_equal(images.read(path), from_integers(deep))
     assert images.settings_of(path) == SETTINGS
 
 
@@ -482,7 +483,7 @@ def test_RUN_37_16_bits_are_read_back_and_so_are_the_settings(tmp_path, deep, su
 def test_any_view_of_16_bits_is_written_and_always_to_the_same_bytes(deep, suffix):
     view = deep[::-1, ::2]
     data = images.encode(view, suffix, SETTINGS)
-    assert np.array_equal(images.quantise(decode(data), 16), view)
+    assert np.array_equal(quantize(decode(data), 16), view)
     assert images.encode(view.copy(), suffix, SETTINGS) == data
 
 
@@ -589,7 +590,7 @@ def test_webp_has_no_loss_at_100_and_some_below(random):
 def test_more_quality_is_nearer_and_larger(random, suffix):
     y, x = np.mgrid[:120, :170]
     smooth = np.stack([y * 2, x * 1.4, 255 - y - x * 0.7], axis=-1)
-    picture = images.quantise(smooth + random.normal(0, 12, smooth.shape))
+    picture = quantize(smooth + random.normal(0, 12, smooth.shape))
     files = [images.encode(picture, suffix, "{}", quality=quality) for quality in (1, 40, 90)]
     sizes = [len(file) for file in files]
     errors = [np.abs(decode(file) - picture).mean() for file in files]
@@ -640,7 +641,7 @@ def test_a_profile_is_embedded_and_found_again(tmp_path, deep, suffix, depth):
     assert images.settings_of(path) == SETTINGS
     if images.FORMATS[suffix] not in ("JPEG", "AVIF"):
         kept = images.read(path, profile=P3)
-        assert np.array_equal(kept, images.from_integers(pixels))
+        assert np.array_equal(kept, from_integers(pixels))
 
 
 @pytest.mark.parametrize(("suffix", "depth"), EVERY)

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from nst_tf import download
 from nst_tf.errors import MachineError
+from nst_tf.io import download
 from tests import command
 from tests.command import PALACE, STYLE
 

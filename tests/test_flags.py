@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import flags, images
-from nst_tf.config import Config, portable
+from nst_tf.cli import flags
+from nst_tf.config.schema import Config, portable
 from nst_tf.errors import InputError
+from nst_tf.io import images
 
 FILES = ["--content_image=c.jpg", "--style_image=s.jpg"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf.config import Config
+from nst_tf.config.schema import Config
 from tests.command import ROOT
 
 DOCS = ROOT / "docs"

@@ -26,9 +26,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from nst_tf import decoding, images
 from nst_tf.errors import InputError, NumericalError
-from nst_tf.storage import publish
+from nst_tf.image.arrays import quantize
+from nst_tf.image.resize import cover, resize, resized_shape
+from nst_tf.io import decoding, images
+from nst_tf.io.files import publish
 
 HEIGHT, WIDTH = 23, 37
 LIMIT = images.DEFAULT_MAX_PIXELS
@@ -884,7 +886,7 @@ def test_reading_leaves_pillow_and_warnings_as_they_were(rgb):
     st.integers(1, 5000),
 )
 def test_IMG_16_a_scaled_shape_keeps_the_aspect_to_a_pixel(shape, longer_side):
-    height, width = images.resized_shape(shape, longer_side)
+    height, width = resized_shape(shape, longer_side)
     scale = longer_side / max(shape)
     assert max(height, width) == longer_side
     assert min(height, width) >= 1
@@ -902,12 +904,12 @@ def test_IMG_16_a_scaled_shape_keeps_the_aspect_to_a_pixel(shape, longer_side):
     ],
 )
 def test_IMG_16_scaled_shapes(shape, longer_side, expected):
-    assert images.resized_shape(shape, longer_side) == expected
+    assert resized_shape(shape, longer_side) == expected
 
 
 def test_resize_to_the_same_shape_changes_nothing(rgb):
     picture = rgb + np.float32(0.25)
-    result = images.resize(picture.clip(0, 255), rgb.shape[:2])
+    result = resize(picture.clip(0, 255), rgb.shape[:2])
     assert np.array_equal(result, picture.clip(0, 255))
 
 
@@ -926,7 +928,7 @@ def test_resize_is_lanczos_in_floating_point(shape):
     picture = np.random.default_rng(3).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
     expected = lanczos(picture.astype(np.float64), shape[0])
     expected = lanczos(expected.swapaxes(0, 1), shape[1]).swapaxes(0, 1).clip(0, 255)
-    result = images.resize(picture, shape)
+    result = resize(picture, shape)
     assert result.dtype == np.float32 and result.shape == (*shape, 3)
     assert np.abs(result - expected).max() < 1e-2  # 8-bit resampling would be off by up to 0.5
 
@@ -934,14 +936,14 @@ def test_resize_is_lanczos_in_floating_point(shape):
 def test_resize_clips_the_overshoot_at_an_edge():
     picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     picture[:, 18:] = 255
-    result = images.resize(picture, (46, 74))
+    result = resize(picture, (46, 74))
     assert result.min() == 0 and result.max() == 255
 
 
 def test_cover_keeps_the_aspect_and_the_centre():
     y, x = np.mgrid[:40, :120].astype(np.float32)
     picture = np.stack([y * 6, x * 2, x * 0], axis=-1)
-    result = images.cover(picture, (20, 30))  # scaled by a half, then 15 columns off each side
+    result = cover(picture, (20, 30))  # scaled by a half, then 15 columns off each side
     assert result.shape == (20, 30, 3) and result.dtype == np.float32
     rows, columns = (np.arange(20) + 0.5) * 2 - 0.5, (np.arange(30) + 15 + 0.5) * 2 - 0.5
     assert np.abs(result[3:-3, 5, 0] - rows[3:-3] * 6).max() < 0.5
@@ -951,7 +953,7 @@ def test_cover_keeps_the_aspect_and_the_centre():
 def test_RUN_36_rounding_clips_and_goes_to_the_nearest():
     values = [-1e9, -3.0, -0.4, 0.49, 0.51, 1.5, 2.5, 254.4, 254.6, 255.4, 300.0, 1e30]
     expected = [0, 0, 0, 0, 1, 2, 2, 254, 255, 255, 255, 255]
-    result = images.quantise(np.array(values, np.float32).reshape(2, 2, 3))
+    result = quantize(np.array(values, np.float32).reshape(2, 2, 3))
     assert result.dtype == np.uint8
     assert result.ravel().tolist() == expected
 
@@ -962,7 +964,7 @@ def test_RUN_36_a_value_that_is_not_finite_is_refused(value, depth):
     picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
     picture[3, 4, 1] = value
     text = "1 of its 2553 values are not finite"
-    refusal(lambda: images.quantise(picture, depth), text, kind=NumericalError)
+    refusal(lambda: quantize(picture, depth), text, kind=NumericalError)
 
 
 # Output

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from nst_tf.decoding import decode
-from nst_tf.encoding import encode
 from nst_tf.errors import InputError
+from nst_tf.io.decoding import decode
+from nst_tf.io.encoding import encode
 
 FORMATS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "deep PNG", "deep TIFF"]
 SIGNATURES = [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBPVP8L", b"II*\0"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nst_tf import checkpoint
+from nst_tf.jobs import checkpoint
 from tests import command
 from tests.command import PALACE, STYLE
 
@@ -294,10 +294,10 @@ EXHAUSTED = """
 import sys
 from pathlib import Path
 import numpy as np
-from nst_tf import run
-from nst_tf.config import Config
+from nst_tf.jobs import run
+from nst_tf.config.schema import Config
 import tensorflow as tf
-import nst_tf.style_transfer as house
+import nst_tf.engine.stylize as house
 
 def exhausted(*arguments, **options):
     tf.zeros((2**20, 2**20, 2**10))  # four petabytes

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst_tf import losses, vgg19
-from nst_tf.config import Config
-from nst_tf.objective import Objective, layers_of
-from nst_tf.values import LAYERS
+from nst_tf import losses
+from nst_tf.config.schema import Config
+from nst_tf.models import vgg19
+from nst_tf.models.layers import LAYERS
+from nst_tf.objective.terms import Objective, layers_of
 from tests.numerical_gradient import gradient_error
 
 STYLE_LAYERS = [f"block{block}_conv1" for block in range(1, 6)]

@@ -20,8 +20,8 @@ import pytest
 import safetensors.numpy
 from numpy.lib import format as npy
 
-from nst_tf import parameters
 from nst_tf.errors import InputError
+from nst_tf.models import weights as parameters
 
 TABLE = {
     "block1_conv1/kernel": (3, 3, 3, 4),
@@ -193,7 +193,7 @@ def test_packaged_network_is_the_one_that_was_packaged():
 
 
 def test_importing_parameters_does_not_import_tensorflow():
-    code = "import sys, nst_tf.parameters; sys.exit(bool({'tensorflow', 'keras'} & {*sys.modules}))"
+    code = "import sys, nst_tf.models.weights; sys.exit(bool({'tensorflow', 'keras'} & {*sys.modules}))"
     root = str(Path(parameters.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

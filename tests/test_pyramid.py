@@ -2,8 +2,9 @@
 
 import pytest
 
-from nst_tf import machine, pyramid
-from nst_tf.config import Config
+from nst_tf import system
+from nst_tf.config.schema import Config
+from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError
 
 
@@ -50,7 +51,7 @@ def test_a_result_of_too_many_pixels_is_refused():
 
 def test_bfgs_is_refused_where_it_would_not_fit():
     # Six matrices of n x n float64, as traced in scipy 1.17.1 at n = 500, 1000 and 2000.
-    side = int(((machine.available_memory() / 48) ** 0.5 / 3) ** 0.5)
+    side = int(((system.available_memory() / 48) ** 0.5 / 3) ** 0.5)
     config = {"optimizer": "bfgs", "style_scale": 64 / side}
     assert pyramid.plan((90, 90), [(90, 90)], Config(image_size=int(0.9 * side), **config))
     with pytest.raises(MachineError, match=r"full inverse Hessian.*use --optimizer=lbfgs"):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from nst_tf import run
-from nst_tf.config import Config
+from nst_tf.config.schema import Config
+from nst_tf.jobs import run
 from tests import command
 from tests.command import ROOT
 

@@ -7,8 +7,9 @@ import shlex
 import pytest
 from PIL import Image
 
-from nst_tf import images, main
-from nst_tf.config import Config, load_config, portable
+from nst_tf import main
+from nst_tf.config.schema import Config, load_config, portable
+from nst_tf.io import images
 from tests.command import ROOT
 
 README = (ROOT / "README.md").read_text()

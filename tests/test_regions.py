@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst_tf import images, losses, regions
-from nst_tf.config import Config
+from nst_tf import losses
+from nst_tf.config.schema import Config
+from nst_tf.engine.stylize import stylize
 from nst_tf.errors import InputError
-from nst_tf.objective import Objective, layers_of
-from nst_tf.regions import Region
-from nst_tf.style_transfer import stylize
-from nst_tf.vgg19 import build
+from nst_tf.image import masks
+from nst_tf.image.masks import Region
+from nst_tf.image.resize import resize
+from nst_tf.io import images
+from nst_tf.models.vgg19 import build
+from nst_tf.objective.terms import Objective, layers_of
 from tests.command import PALACE, STYLE
 from tests.numerical_gradient import gradient_error
 
@@ -28,9 +31,9 @@ def pictures():
     paths = (PALACE, STYLE, STYLE.with_name("starry-night.jpg"))
     content, one, other = (images.read(path) for path in paths)
     return (
-        images.resize(content, SHAPE),
-        images.resize(one, (48, 36)),
-        images.resize(other, (36, 48)),
+        resize(content, SHAPE),
+        resize(one, (48, 36)),
+        resize(other, (36, 48)),
     )
 
 
@@ -68,7 +71,7 @@ def objective(weights, pictures, parts, **settings):
 
 def test_a_full_mask_equals_no_mask(weights, pictures, random):
     content, one, _ = pictures
-    full = regions.combine([np.ones((8, 12))], [np.ones((4, 3))], [], SHAPE, [(48, 36)])
+    full = masks.combine([np.ones((8, 12))], [np.ones((4, 3))], [], SHAPE, [(48, 36)])
     picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
     masked = objective(weights, (content, one), full).value_and_grad(picture)
     plain = objective(weights, (content, one), []).value_and_grad(picture)
@@ -176,7 +179,7 @@ def test_each_region_gets_its_style_and_the_rest_stays(weights, pictures):
 )
 def test_numbers_that_do_not_fit_are_refused(masks, style_masks, blend, styles, text):
     with pytest.raises(InputError, match=text):
-        regions.combine([np.ones((4, 6))] * masks, [np.ones((4, 6))] * style_masks, [1.0] * blend,
+        masks.combine([np.ones((4, 6))] * masks, [np.ones((4, 6))] * style_masks, [1.0] * blend,
                         SHAPE, [SHAPE] * styles)  # fmt: skip
 
 
@@ -192,11 +195,11 @@ def test_numbers_that_do_not_fit_are_refused(masks, style_masks, blend, styles, 
 )
 def test_masks_that_cannot_be_are_refused(mask, text):
     with pytest.raises(InputError, match=text):
-        regions.combine([np.ones(SHAPE), mask], [], [], SHAPE, [SHAPE])
+        masks.combine([np.ones(SHAPE), mask], [], [], SHAPE, [SHAPE])
 
 
 def test_masks_of_another_size_are_scaled_and_keep_soft_edges():
-    (part,) = regions.combine([np.linspace(0, 1, 12) * np.ones((8, 1))], [], [], SHAPE, [SHAPE])
+    (part,) = masks.combine([np.linspace(0, 1, 12) * np.ones((8, 1))], [], [], SHAPE, [SHAPE])
     assert part.content_mask.shape == SHAPE
     assert np.ptp(part.content_mask[0]) > 0.9
     assert len(np.unique(part.content_mask[0])) > 30
@@ -204,8 +207,8 @@ def test_masks_of_another_size_are_scaled_and_keep_soft_edges():
 
 def test_weights_of_regions_are_relative_to_one():
     mask = np.ones(SHAPE)
-    equal = regions.combine([mask, mask], [], [], SHAPE, [SHAPE])
-    unequal = regions.combine([mask, mask], [], [3.0, 1.0], SHAPE, [SHAPE])
+    equal = masks.combine([mask, mask], [], [], SHAPE, [SHAPE])
+    unequal = masks.combine([mask, mask], [], [3.0, 1.0], SHAPE, [SHAPE])
     assert [part.weight for part in equal] == [1.0, 1.0]
     assert [part.weight for part in unequal] == [1.5, 0.5]
 
@@ -214,4 +217,4 @@ def test_a_mask_is_the_grey_of_a_picture():
     picture = np.zeros((2, 3, 3), np.float32)
     picture[0] = 255
     picture[1, 0] = (255, 0, 0)
-    np.testing.assert_allclose(regions.mask_of(picture), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(masks.mask_of(picture), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)

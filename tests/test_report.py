@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from nst_tf import report
-from nst_tf.objective import Losses
-from nst_tf.style_transfer import Progress
+from nst_tf.engine.stylize import Progress
+from nst_tf.jobs import callbacks as report
+from nst_tf.objective.terms import Losses
 
 
 def progress(iteration, done=0.25):

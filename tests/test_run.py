@@ -16,11 +16,17 @@ import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import checkpoint, images, parameters, pyramid, run, vgg19
-from nst_tf.checkpoint import Checkpoint, Position
-from nst_tf.config import Config, load_config
+from nst_tf.config.schema import Config, load_config
+from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError, NstError, NumericalError
-from nst_tf.objective import Objective, layers_of
+from nst_tf.image.arrays import quantize
+from nst_tf.image.resize import resize
+from nst_tf.io import images
+from nst_tf.jobs import checkpoint, run
+from nst_tf.jobs.checkpoint import Checkpoint, Position
+from nst_tf.models import vgg19
+from nst_tf.models import weights as parameters
+from nst_tf.objective.terms import Objective, layers_of
 from tests import command
 from tests.command import CONTENT, STYLE
 
@@ -38,7 +44,7 @@ def recomputed(config, weights):
     read = [images.read(path, 10**8) for path in (config.content_image, *config.style_image)]
     shapes = [picture.shape[:2] for picture in read]
     level = pyramid.plan(shapes[0], shapes[1:], config)[-1]
-    content, *styles = map(images.resize, read, [level.shape, *level.style_shapes])
+    content, *styles = map(resize, read, [level.shape, *level.style_shapes])
     network = vgg19.build(layers_of(config), config.pooling, weights, padding=config.padding)
     saved = images.read(config.output_image, 10**8)
     return Objective(network, content, styles, config).value_and_grad(saved)[0]
@@ -92,8 +98,8 @@ def test_says_what_it_does_and_no_more(finished):
 
 def test_the_first_picture_is_the_one_it_starts_from(finished):
     first = np.asarray(Image.open(finished[0].with_suffix(".run") / "first.png"))
-    content = images.resize(images.read(CONTENT, 10**8), (20, 64))
-    np.testing.assert_array_equal(first, images.quantise(content))
+    content = resize(images.read(CONTENT, 10**8), (20, 64))
+    np.testing.assert_array_equal(first, quantize(content))
 
 
 def test_the_picture_has_the_size_asked_for_and_its_settings(finished):
@@ -174,7 +180,7 @@ def test_RUN_03_overwrite_replaces_the_file_of_somebody_else(tmp_path):
 def test_RUN_40_no_iterations_save_the_start(tmp_path):
     output = tmp_path / "o.png"
     run.run(small(output, num_iterations=0, init=str(STYLE)))
-    expected = images.quantise(images.resize(images.read(STYLE, 10**8), (20, 64)))
+    expected = quantize(resize(images.read(STYLE, 10**8), (20, 64)))
     np.testing.assert_array_equal(np.asarray(Image.open(output)), expected)
     assert record(output)["iterations"] == 0
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from nst_tf import storage
 from nst_tf.errors import MachineError
+from nst_tf.io import files
 from tests.command import environment
 
 OLD, NEW = b"old" * 1000, b"new" * 2000
@@ -16,7 +16,7 @@ OLD, NEW = b"old" * 1000, b"new" * 2000
 def test_writes_and_replaces(tmp_path):
     path = tmp_path / "a.bin"
     for data in (OLD, NEW, b""):
-        storage.publish(path, data)
+        files.publish(path, data)
         assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]
 
@@ -24,7 +24,7 @@ def test_writes_and_replaces(tmp_path):
 def test_gives_the_permissions_that_the_user_asks_for(tmp_path):
     before = os.umask(0o027)
     try:
-        storage.publish(tmp_path / "a.bin", NEW)
+        files.publish(tmp_path / "a.bin", NEW)
     finally:
         os.umask(before)
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
@@ -33,7 +33,7 @@ def test_gives_the_permissions_that_the_user_asks_for(tmp_path):
 WRITE_BEYOND_THE_LIMIT = """
 import resource, signal, sys
 from pathlib import Path
-from nst_tf import storage
+from nst_tf.io import files
 from nst_tf.errors import MachineError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -42,7 +42,7 @@ try:
     if sys.argv[2] == "naive":
         path.write_bytes(b"new" * 2000)
     else:
-        storage.publish(path, b"new" * 2000)
+        files.publish(path, b"new" * 2000)
 except (MachineError, OSError) as error:
     print(error)
 """
@@ -63,16 +63,16 @@ def test_RUN_06_10_a_write_that_fails_leaves_the_old_file(tmp_path, way):
 
 def test_RUN_06_a_write_that_fails_is_told_in_one_line(tmp_path):
     with pytest.raises(MachineError, match=r"cannot write the file.*free some space") as error:
-        storage.publish(tmp_path / "missing folder" / "a.bin", NEW)
+        files.publish(tmp_path / "missing folder" / "a.bin", NEW)
     assert error.value.exit_code == 3
 
 
 def test_RUN_01_a_missing_folder_is_made(tmp_path):
-    storage.prepare_folder(tmp_path / "a" / "b")
+    files.prepare_folder(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_RUN_02_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(MachineError, match="cannot write to the folder"):
-        storage.prepare_folder(tmp_path / "a")
+        files.prepare_folder(tmp_path / "a")

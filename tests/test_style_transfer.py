@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import nst_tf
-from nst_tf import images, optimizers, style_transfer
-from nst_tf.config import Config
+from nst_tf import optimizers
+from nst_tf.config.schema import Config
+from nst_tf.engine import stylize as style_transfer
 from nst_tf.errors import InputError
+from nst_tf.image.arrays import quantize
+from nst_tf.image.resize import resize
 from nst_tf.optimizers import StopReason
 
 
@@ -122,7 +125,7 @@ def test_starts_from_the_style_unstretched(style, content, weights):
     start = start_of(content, style, weights, init="style", image_size=40)
     assert start.shape == (24, 40, 3)
     # The style, 27x18, covers 24x40 when it is 60x40; its middle rows are 18 to 42.
-    expected = images.resize(images.resize(style.astype(np.float32), (40, 27)), (60, 40))[18:42]
+    expected = resize(resize(style.astype(np.float32), (40, 27)), (60, 40))[18:42]
     assert np.abs(start - expected).mean() < 3.0
 
 
@@ -167,7 +170,7 @@ def test_every_method_lowers_the_loss(content, style, weights, method):
     config = settings(image_size=20, content_layers=["block3_conv1"],
                       style_layers=["block1_conv1", "block2_conv1"], optimizer=method)  # fmt: skip
     found = stylize(content, style, config, weights=weights)
-    before = found.evaluate(images.resize(content.astype(np.float32), (12, 20))).total
+    before = found.evaluate(resize(content.astype(np.float32), (12, 20))).total
     assert found.losses.total < 0.5 * before
 
 
@@ -249,12 +252,12 @@ def test_strokes_that_a_coarse_level_cannot_hold_come_from_the_feed_forward_netw
         stylize(content, style, config, weights=weights, listener=seen[init].append)
 
     def fine(picture):
-        return np.abs(picture - images.resize(images.resize(picture, (19, 32)), (38, 64))).mean()
+        return np.abs(picture - resize(resize(picture, (19, 32)), (38, 64))).mean()
 
     assert fine(seen["adain"][3].picture) > 1.5 * fine(seen["content"][3].picture)
     # What the coarse level found stays.
-    coarse = images.resize(seen["adain"][2].picture, (19, 32))
-    carried = images.resize(seen["adain"][3].picture, (19, 32))
+    coarse = resize(seen["adain"][2].picture, (19, 32))
+    carried = resize(seen["adain"][3].picture, (19, 32))
     assert np.abs(carried - coarse).mean() < 12.0
 
 
@@ -262,10 +265,10 @@ def test_a_level_starts_from_the_picture_of_the_one_before(content, style, weigh
     seen = []
     config = settings(image_size=64, pyramid="32:6", num_iterations=1, style_weight=1e4)
     stylize(content, style, config, weights=weights, listener=seen.append)
-    carried = images.resize(seen[5].picture, (38, 64))
+    carried = resize(seen[5].picture, (38, 64))
     # A first step moves no pixel by more than two levels.
     assert np.abs(seen[6].picture - carried).max() < 2.1
-    assert np.abs(seen[6].picture - images.resize(content.astype(np.float32), (38, 64))).max() > 9
+    assert np.abs(seen[6].picture - resize(content.astype(np.float32), (38, 64))).max() > 9
 
 
 def test_a_listener_that_ends_it_on_a_coarse_level_gets_the_full_size(content, style, weights):
@@ -289,7 +292,7 @@ def test_bfloat16_finds_a_picture_of_nearly_the_same_loss(content, style, weight
 def test_the_loss_reported_is_float32_whatever_the_precision(content, style, weights):
     low = stylize(content, style, settings(precision="bfloat16"), weights=weights)
     high = stylize(content, style, settings(precision="float32", num_iterations=0), weights=weights)
-    assert low.losses.terms == high.evaluate(images.quantise(low.picture)).terms
+    assert low.losses.terms == high.evaluate(quantize(low.picture)).terms
 
 
 def test_goes_on_in_float32_where_bfloat16_finds_no_step(content, style, weights):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from nst_tf import vgg19
-from nst_tf.values import LAYERS
+from nst_tf.models import vgg19
+from nst_tf.models.layers import LAYERS
 
 # Height, width, channels, mean and maximum of each activation for the picture `waves`, at the odd
 # size 19x27, as PyTorch 2.13 computes them in float64 from the same weights.

@@ -7,18 +7,9 @@ from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
+from nst_tf.config.yaml import scalar
 from nst_tf.errors import did_you_mean
-from nst_tf.yaml_file import scalar
-
-# The convolutions of VGG19 by their names in Keras, each with its number of channels.
-# Simonyan and Zisserman 2014, table 1, column E.
-LAYERS: dict[str, int] = {
-    f"block{block}_conv{conv}": channels
-    for block, (convolutions, channels) in enumerate(
-        [(2, 64), (2, 128), (4, 256), (4, 512), (4, 512)], start=1
-    )
-    for conv in range(1, convolutions + 1)
-}
+from nst_tf.models.layers import LAYERS
 
 
 class Source(NamedTuple):

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from nst_tf import losses, vgg19
-from nst_tf.config import Config
-from nst_tf.regions import Region
+from nst_tf import losses
+from nst_tf.config.schema import Config
+from nst_tf.image.masks import Region
+from nst_tf.models import vgg19
 
 _GRADIENTS_ON_NOISE = {"content": 1.0, "style": 3.2e-4, "tv": 650.0}
 """The length of each term's gradient on noise by unit of its weight, over that of the content.

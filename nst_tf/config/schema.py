@@ -20,9 +20,8 @@ from pydantic import (
 )
 from ruamel.yaml import YAML
 
-from nst_tf import yaml_file
-from nst_tf.errors import InputError, did_you_mean
-from nst_tf.values import (
+from nst_tf.config import yaml as yaml_file
+from nst_tf.config.fields import (
     File,
     Files,
     Layers,
@@ -37,6 +36,7 @@ from nst_tf.values import (
     as_path,
     shown,
 )
+from nst_tf.errors import InputError, did_you_mean
 
 _KEYWORDS = {"init": ("adain", "content", "noise", "style"), "weights": ("normalised", "imagenet")}
 

@@ -13,15 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nst_tf import download, storage
 from nst_tf.errors import InputError, warn
-from nst_tf.tensor_files import FETCH, TYPES, Tensor, UnfitError, open_tensors
-from nst_tf.values import LAYERS
+from nst_tf.io import download, files
+from nst_tf.io.tensors import FETCH, TYPES, Tensor, UnfitError, open_tensors
+from nst_tf.models.layers import LAYERS
 
 Shapes = Mapping[str, tuple[int, ...]]
 Arrays = dict[str, npt.NDArray[np.float32]]
 
-PACKAGED = Path(__file__).parent / "weights" / "vgg19_normalised.npz"
+PACKAGED = Path(__file__).parents[1] / "weights" / "vgg19_normalised.npz"
 PACKAGED_SHA256 = "13df98c3a8c6c42ffb84b48cc273f84842548f055eef58ba55efed0c89b198aa"
 DECODER = PACKAGED.with_name("adain_decoder.npz")
 DECODER_SHA256 = "4a262889b3b2a176cc73288951c2739feb3296024f81cee6de51c4666b57669a"
@@ -131,7 +131,7 @@ def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:
         why = "it is a TensorFlow SavedModel, which can carry code"
         raise InputError(what, why, UnfitError(why).remedy, where=path)
     wanted = f"restore the file with SHA-256 {sha256}" if sha256 else "correct the path"
-    data = storage.read(path, "the weights", _MAX_BYTES, wanted)
+    data = files.read(path, "the weights", _MAX_BYTES, wanted)
     return _read(data, expected, sha256, path)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nst_tf import images, machine
-from nst_tf.config import Config
+from nst_tf import system
+from nst_tf.config.fields import coarse_levels
+from nst_tf.config.schema import Config
 from nst_tf.errors import InputError, MachineError
-from nst_tf.values import coarse_levels
+from nst_tf.image.resize import resized_shape
 
 Shape = tuple[int, int]
 
@@ -54,9 +55,9 @@ def plan(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) ->
     """
 
     def level(size: int, num_iterations: int) -> Level:
-        shape = images.resized_shape(content_shape, size)
+        shape = resized_shape(content_shape, size)
         side = max(1, round(size * config.style_scale))
-        styles = tuple(images.resized_shape(style, side) for style in style_shapes)
+        styles = tuple(resized_shape(style, side) for style in style_shapes)
         return Level(shape, styles, num_iterations)
 
     # Enlarging does not make a picture of what is too small to be one.
@@ -141,7 +142,7 @@ def _smallest_side(config: Config) -> tuple[str, int]:
 def _check_memory_of_bfgs(variables: int) -> None:
     """Refuses a picture whose full inverse Hessian would not fit."""
     needed = 6 * 8 * variables**2  # six matrices of float64 at the peak of scipy's update
-    available = machine.available_memory()
+    available = system.available_memory()
     if needed > available:
         raise MachineError(
             "optimizer bfgs does not fit",

@@ -16,8 +16,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from nst_tf import storage
 from nst_tf.errors import InputError
+from nst_tf.io import files
 
 LARGEST = 64 * 1024
 DEEPEST = 20
@@ -68,7 +68,7 @@ def read_mapping(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     Raises:
         InputError: The file cannot be read, or is no such YAML.
     """
-    data = storage.read(path, "the configuration", LARGEST, "give a YAML file with --config")
+    data = files.read(path, "the configuration", LARGEST, "give a YAML file with --config")
     root = _compose(_decode(data, path), path)
     if root is None or (isinstance(root, ScalarNode) and not root.value and root.style is None):
         raise InputError(

@@ -12,43 +12,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nst_tf
-from nst_tf import (
-    checkpoint,
-    images,
-    machine,
-    parameters,
-    preflight,
-    pyramid,
-    regions,
-    signals,
-    storage,
-)
-from nst_tf.checkpoint import Checkpoint, Identity, Picture, Position
-from nst_tf.config import Config, portable, require_files, to_yaml
+from nst_tf import system
+from nst_tf.cli import signals
+from nst_tf.config.schema import Config, portable, require_files, to_yaml
+from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError, warn
+from nst_tf.image import masks
+from nst_tf.image.arrays import ImageArray, quantize
+from nst_tf.io import files, images
+from nst_tf.jobs import checkpoint, estimate
+from nst_tf.jobs.checkpoint import Checkpoint, Identity, Position
+from nst_tf.models import weights as parameters
 
 if TYPE_CHECKING:
-    from nst_tf.objective import Losses
-    from nst_tf.report import Checkpoints, Snapshots
-    from nst_tf.style_transfer import Result
+    from nst_tf.engine.stylize import Result
+    from nst_tf.jobs.callbacks import Checkpoints, Snapshots
+    from nst_tf.objective.terms import Losses
 
 
 @dataclass(frozen=True)
 class _Inputs:
     """What a run works on, read once and found good."""
 
-    content: Picture
-    styles: list[Picture]
-    content_masks: list[regions.Mask]
-    style_masks: list[regions.Mask]
-    start: Picture | None
+    content: ImageArray
+    styles: list[ImageArray]
+    content_masks: list[masks.Mask]
+    style_masks: list[masks.Mask]
+    start: ImageArray | None
     profile: bytes | None
     weights: parameters.Parameters
     levels: tuple[pyramid.Level, ...]
 
     def identity(self, config: Config) -> Identity:
         """Tells what the run is made of."""
-        pictures: dict[str, Picture | None] = {"content_image": self.content}
+        pictures: dict[str, ImageArray | None] = {"content_image": self.content}
         for name, several in (
             ("style_image", self.styles),
             ("content_masks", self.content_masks),
@@ -78,16 +75,16 @@ def run(config: Config, *, overwrite: bool = False, resume: bool = False) -> Non
     began = time.monotonic()
     with signals.collected() as received:
         _check_output(config, overwrite)
-        machine.check_versions()
+        system.check_versions()
         inputs = _read(config)
-        needs = preflight.needs(inputs.levels, config)
-        preflight.check_memory(needs, inputs.levels, config)
+        needs = estimate.needs(inputs.levels, config)
+        estimate.check_memory(needs, inputs.levels, config)
         folder = _folder_of(config)
         identity = inputs.identity(config)
         before = _interrupted(folder, identity, config) if resume else None
         if resume and before is None:
             return
-        with storage.exclusive(folder, config.output_image):
+        with files.exclusive(folder, config.output_image):
             if before is None:
                 _mention_unfinished(folder, identity)
             replace = overwrite or config.output_image.exists()  # if it exists, it is our own
@@ -112,7 +109,7 @@ class _Run:
     config: Config
     inputs: _Inputs
     identity: Identity
-    needs: preflight.Needs
+    needs: estimate.Needs
     before: Checkpoint | None
     replace: bool
     began: float
@@ -134,10 +131,10 @@ class _Run:
     def go(self) -> None:
         """Stylises, saves and records."""
         self._warn_of_many_snapshots()
-        storage.publish(self._folder / "config.yaml", to_yaml(self.config).encode())
+        files.publish(self._folder / "config.yaml", to_yaml(self.config).encode())
         result, checkpoints, snapshots = self._stylize()
         config, profile = self.config, self.inputs.profile
-        pixels = images.quantise(result.picture, config.bit_depth)
+        pixels = quantize(result.picture, config.bit_depth)
         suffix = self._output.suffix
         data = images.encode(
             pixels, suffix, self._settings, quality=config.quality, profile=profile
@@ -157,7 +154,7 @@ class _Run:
             checkpoints.save()
         losses = result.evaluate(self._read_back(saved, pixels.shape))
         record = self._record(result, losses, checkpoints.seconds, finished=not unfinished)
-        storage.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
+        files.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
         self._tell(result, losses, saved, record["seconds"])
 
     def _warn_of_many_snapshots(self) -> None:
@@ -177,13 +174,13 @@ class _Run:
         """Stylises under the eyes of the listeners."""
         config, inputs, before = self.config, self.inputs, self.before
         # What TensorFlow prints as it starts would bury what a run has to say.
-        with machine.quiet():
-            machine.prepare_tensorflow(config.threads, config.deterministic)
-            from nst_tf import report
-            from nst_tf.style_transfer import device, precision, stylize
+        with system.quiet():
+            system.prepare_tensorflow(config.threads, config.deterministic)
+            from nst_tf.engine.stylize import device, precision, stylize
+            from nst_tf.jobs import callbacks as report
 
             where = f"{precision(config)} on {device()}"
-        report.say(report.opening(inputs.levels, where, preflight.describe(self.needs)))
+        report.say(report.opening(inputs.levels, where, estimate.describe(self.needs)))
         if before is not None:
             report.say(f"going on after {len(before.trace)} iterations")
         if self.received:
@@ -235,14 +232,14 @@ class _Run:
         path, number = self._output, 0
         while True:
             try:
-                storage.publish(path, data, replace=self.replace)
+                files.publish(path, data, replace=self.replace)
             except FileExistsError:
                 number += 1
                 path = self._output.with_stem(f"{self._output.stem}-{number}")
             else:
                 return path
 
-    def _read_back(self, saved: Path, shape: tuple[int, ...]) -> Picture:
+    def _read_back(self, saved: Path, shape: tuple[int, ...]) -> ImageArray:
         """Reads the picture as whoever opens the file will see it."""
         try:
             found = images.read(saved, self.config.max_pixels, self.inputs.profile)
@@ -269,14 +266,14 @@ class _Run:
             "seconds_stylizing": round(result.seconds, 3),
             "seconds_evaluating": round(result.seconds_evaluating, 3),
             "seconds_checkpointing": round(seconds_checkpointing, 3),
-            "peak_memory_bytes": machine.peak_memory(),
+            "peak_memory_bytes": system.peak_memory(),
             "peak_memory_bytes_expected": self.needs.bytes,
             "stop_reason": str(result.stop_reason),
             "precision": result.precision,
             "device": result.device,
             "weights_sha256": self.inputs.weights.sha256,
-            "versions": {"nst_tf": nst_tf.__version__, **machine.versions()},
-            "processor": machine.processor(),
+            "versions": {"nst_tf": nst_tf.__version__, **system.versions()},
+            "processor": system.processor(),
             "seed": self.config.seed,
             "image_size": [width, height],
             "identity": self.identity,
@@ -284,7 +281,7 @@ class _Run:
 
     def _tell(self, result: "Result", losses: "Losses", saved: Path, seconds: float) -> None:
         """Says how the run ended."""
-        from nst_tf import report
+        from nst_tf.jobs import callbacks as report
 
         if saved != self._output:
             report.say(f"{os.path.relpath(self._output)} appeared meanwhile and was left alone")
@@ -360,7 +357,7 @@ def _read(config: Config) -> _Inputs:
     if config.color_profile == "keep" and config.content_image is not None:
         profile = images.profile_of(config.content_image)
 
-    def read(path: Path) -> Picture:
+    def read(path: Path) -> ImageArray:
         return images.read(path, config.max_pixels, profile)
 
     content, *styles = map(read, filter(None, (config.content_image, *config.style_image)))
@@ -369,16 +366,14 @@ def _read(config: Config) -> _Inputs:
     start = None if config.init_file is None else read(config.init_file)
     shapes = [style.shape[:2] for style in styles]
     levels = pyramid.plan(content.shape[:2], shapes, config)
-    regions.combine(
-        content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
-    )
+    masks.combine(content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes)
     images.check_output(config.output_image, levels[-1].shape, config.bit_depth)
     weights = parameters.load(config.weights, config.weights_sha256)
     return _Inputs(content, styles, content_masks, style_masks, start, profile, weights, levels)
 
 
-def _mask(path: Path, config: Config) -> regions.Mask:
-    return regions.mask_of(images.read(path, config.max_pixels))
+def _mask(path: Path, config: Config) -> masks.Mask:
+    return masks.mask_of(images.read(path, config.max_pixels))
 
 
 def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint | None:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from absl import flags
 
 import nst_tf
-from nst_tf import images
-from nst_tf.config import Config, load_config, recall_config, require_files
+from nst_tf.config.fields import Source
+from nst_tf.config.schema import Config, load_config, recall_config, require_files
+from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError, did_you_mean
-from nst_tf.values import Source
-from nst_tf.yaml_file import scalar
+from nst_tf.io import images
 
 _SWITCHES = {
     "overwrite": "replace a file at output_image that nst_tf did not write",

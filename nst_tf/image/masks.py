@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from nst_tf import images
 from nst_tf.errors import InputError
+from nst_tf.image.resize import resize
 
 Mask = npt.NDArray[np.float32]
 """How much each pixel belongs to a region, [H, W] in [0, 1]."""
@@ -165,5 +165,5 @@ def _fitted(mask: npt.NDArray[Any], shape: tuple[int, int], name: str) -> Mask:
 def _scaled(mask: Mask, shape: tuple[int, int]) -> Mask:
     """Resamples a mask as pictures are."""
     grey = np.repeat(255.0 * mask[:, :, np.newaxis], 3, axis=2).astype(np.float32)
-    scaled: Mask = images.resize(grey, shape)[:, :, 0] / np.float32(255.0)
+    scaled: Mask = resize(grey, shape)[:, :, 0] / np.float32(255.0)
     return scaled

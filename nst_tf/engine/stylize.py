@@ -10,15 +10,21 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from nst_tf import images, machine, optimizers, parameters, pyramid, regions, vgg19
-from nst_tf.checkpoint import Position
-from nst_tf.config import Config
+from nst_tf import optimizers, system
+from nst_tf.config.schema import Config
+from nst_tf.engine import pyramid
+from nst_tf.engine.inputs import Array, Scene
 from nst_tf.errors import InputError
-from nst_tf.objective import Losses, Objective, layers_of
+from nst_tf.image import masks
+from nst_tf.image.arrays import PIXEL_RANGE, ImageArray, check_image, quantize
+from nst_tf.image.resize import resize
+from nst_tf.jobs.checkpoint import Position
+from nst_tf.models import vgg19
+from nst_tf.models import weights as parameters
+from nst_tf.objective.terms import Losses, Objective, layers_of
 from nst_tf.optimizers import StopReason
-from nst_tf.scene import LEVELS_OF_A_PIXEL, Array, Picture, Scene, checked
 
-Weights = Mapping[str, Picture]
+Weights = Mapping[str, ImageArray]
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Progress:
     seconds: float
     done: float
     losses: Losses
-    picture: Picture
+    picture: ImageArray
     position: Callable[[], Position]
 
 
@@ -67,7 +73,7 @@ class Result:
             `original_colors` is "luminance", those of its luminance.
     """
 
-    picture: Picture
+    picture: ImageArray
     iterations: int
     evaluations: int
     seconds: float
@@ -81,7 +87,7 @@ class Result:
     @cached_property
     def losses(self) -> Losses:
         """The weighted loss terms of the picture rounded to 8 bits, in float32."""
-        return self.evaluate(images.quantise(self.picture))
+        return self.evaluate(quantize(self.picture))
 
 
 def stylize(
@@ -93,7 +99,7 @@ def stylize(
     style_masks: Sequence[Array] = (),
     start: Array | None = None,
     weights: Weights | None = None,
-    preview: Callable[[Picture], None] | None = None,
+    preview: Callable[[ImageArray], None] | None = None,
     listener: Listener | None = None,
     stop: Callable[[], bool] = lambda: False,
     resume: Position | None = None,
@@ -140,10 +146,10 @@ def stylize(
     config = Config() if config is None else config
     if start is not None:
         config = config.model_copy(update={"init": "content"})  # as any start that is a picture
-    content = checked(content, "content")
-    styles = [checked(picture, "style") for picture in _as_list(style)]
+    content = check_image(content, "content")
+    styles = [check_image(picture, "style") for picture in _as_list(style)]
     shapes = [picture.shape[:2] for picture in styles]
-    parts = regions.combine(
+    parts = masks.combine(
         content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
     )
     if not parts:
@@ -154,7 +160,7 @@ def stylize(
 
     scene = Scene(
         content, styles, parts, config, weights, precision(config),
-        None if start is None else checked(start, "start"),
+        None if start is None else check_image(start, "start"),
     )  # fmt: skip
     ascent = _Ascent(scene, config, weights, levels, began, listener, stop)
     if resume is not None:
@@ -170,7 +176,7 @@ def stylize(
         return ascent.objective(levels[-1], "float32").losses(seen)
 
     return Result(
-        picture=scene.shown(images.resize(picture, levels[-1].shape)),
+        picture=scene.shown(resize(picture, levels[-1].shape)),
         iterations=ascent.iterations,
         evaluations=ascent.evaluations,
         seconds=ascent.seconds,
@@ -224,7 +230,7 @@ class _Ascent:
         picture = self._scene.start(level)
         return Position(0, self.precision, level.num_iterations, 0, 0, 0.0, 0.0, picture, {})
 
-    def climb(self, position: Position) -> tuple[Picture, StopReason]:
+    def climb(self, position: Position) -> tuple[ImageArray, StopReason]:
         """Goes on from a position to the end of the last level, or to where the run is stopped."""
         self._began = min(self._began, time.monotonic() - position.seconds)
         self.seconds_evaluating = position.seconds_evaluating
@@ -232,7 +238,7 @@ class _Ascent:
         while True:
             found = self._minimize(position)
             self._improved |= found.value < found.first_value
-            picture = np.clip(found.x, *LEVELS_OF_A_PIXEL)
+            picture = np.clip(found.x, *PIXEL_RANGE)
             picture = self._scene.held(picture, self._levels[position.level])
             following = self._following(position, found, picture)
             if following is None:
@@ -240,7 +246,7 @@ class _Ascent:
             position = following
 
     def _following(
-        self, position: Position, found: optimizers.Result, picture: Picture
+        self, position: Position, found: optimizers.Result, picture: ImageArray
     ) -> Position | None:
         """Stands at the start of what comes next: float32 where bfloat16 fails, or a level."""
         reason = found.stop_reason
@@ -271,7 +277,7 @@ class _Ascent:
             sum(self._work[: position.level + 1]) - position.num_iterations * pixels
         )  # of this level, too, where its second part is done in float32
 
-        def value_and_grad(picture: Picture) -> tuple[float, Picture]:
+        def value_and_grad(picture: ImageArray) -> tuple[float, ImageArray]:
             before = time.monotonic()
             self.losses, gradient = objective.value_and_grad(self._scene.held(picture, level))
             gradient = self._scene.projected(gradient, level)
@@ -303,7 +309,7 @@ class _Ascent:
             self.config.optimizer,
             value_and_grad,
             position.picture,
-            bounds=LEVELS_OF_A_PIXEL if self.config.bounds else None,
+            bounds=PIXEL_RANGE if self.config.bounds else None,
             num_iterations=position.num_iterations,
             callback=callback,
             stop=self._stop,
@@ -351,7 +357,7 @@ def precision(config: Config) -> str:
     """
     graphics = _graphics()
     capability = graphics.get("compute_capability", (0, 0)) if graphics else None
-    return machine.precision(
+    return system.precision(
         config.precision, deterministic=config.deterministic, graphics=capability
     )
 

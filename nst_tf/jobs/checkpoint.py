@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from nst_tf import machine, storage
-from nst_tf.config import Config, portable
+from nst_tf import system
+from nst_tf.config.schema import Config, portable
 from nst_tf.errors import InputError, warn
+from nst_tf.image.arrays import ImageArray
+from nst_tf.io import files
 
 _FORMAT = "nst_tf checkpoint 1"
 _NAMES = ("checkpoint-0", "checkpoint-1")
@@ -49,8 +51,6 @@ _WITHOUT_EFFECT = frozenset(
 Identity = Mapping[str, str]
 """What a run is made of, by name: digests of its inputs, and its settings as text."""
 
-Picture = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Position:
@@ -75,7 +75,7 @@ class Position:
     evaluations: int
     seconds: float
     seconds_evaluating: float
-    picture: Picture
+    picture: ImageArray
     state: dict[str, npt.NDArray[Any]]
 
 
@@ -99,7 +99,7 @@ class Checkpoint:
 
 
 def identity(
-    config: Config, pictures: Mapping[str, Picture | None], weights_sha256: str
+    config: Config, pictures: Mapping[str, ImageArray | None], weights_sha256: str
 ) -> Identity:
     """Tells what a run is made of.
 
@@ -127,7 +127,7 @@ def identity(
 
 def environment(config: Config) -> Identity:
     """Tells what computes: the versions of the packages, the processor, its cores, the threads."""
-    return {**machine.versions(), **machine.processor(), "threads": str(config.threads)}
+    return {**system.versions(), **system.processor(), "threads": str(config.threads)}
 
 
 def differences(one: Identity, other: Identity) -> str:
@@ -146,7 +146,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         MachineError: It cannot be written; the last one is intact.
     """
-    storage.publish(folder / _NAMES[checkpoint.number % 2], *encode(checkpoint))
+    files.publish(folder / _NAMES[checkpoint.number % 2], *encode(checkpoint))
 
 
 def newest(folder: Path) -> Checkpoint | None:
@@ -239,7 +239,7 @@ def read(path: Path) -> Checkpoint:
         InputError: It cannot be read, or it is not as it was written.
     """
     remedy = "start again without --resume"
-    data = storage.read(path, "the checkpoint", _MAX_BYTES, remedy)
+    data = files.read(path, "the checkpoint", _MAX_BYTES, remedy)
     payload = data[_DIGEST_BYTES:]
     if hashlib.sha256(payload).digest() != data[:_DIGEST_BYTES]:
         raise InputError("cannot use the checkpoint", "it is damaged", remedy, where=path)

@@ -8,13 +8,10 @@ from types import MappingProxyType
 
 import imagecodecs
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, PngImagePlugin, features
 
 from nst_tf.errors import InputError, did_you_mean
-
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""RGB [H, W, 3] in all the values of its type."""
+from nst_tf.image.arrays import Pixels
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {

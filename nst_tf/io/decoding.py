@@ -13,13 +13,11 @@ from PIL.ImageFile import ImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from nst_tf import machine
+from nst_tf import system
 from nst_tf.errors import InputError, warn
+from nst_tf.image.arrays import ImageArray, from_integers
 
 logger = logging.getLogger("nst_tf")
-
-Picture = npt.NDArray[np.float32]
-"""RGB [H, W, 3] in [0, 255]."""
 
 _Deep = npt.NDArray[np.uint16]
 
@@ -59,7 +57,7 @@ _SAVE_AGAIN = "get it again, or open it elsewhere and save it as PNG"
 
 def decode(
     data: bytes, max_pixels: int, where: object = "", profile: bytes | None = None
-) -> Picture:
+) -> ImageArray:
     """Decodes a JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF; the content decides, not a name.
 
     The picture is turned upright as its EXIF says, converted by its colour profile, without which
@@ -88,7 +86,7 @@ def decode(
     )
     notes: list[str] = []
     try:
-        with machine.quiet():
+        with system.quiet():
             image = _open(data)
             if image.width * image.height > limit:
                 raise too_large
@@ -122,7 +120,7 @@ def rgb_profile(data: bytes) -> bytes | None:
         The ICC profile, to which other pictures can be converted; None where there is none.
     """
     try:
-        with machine.quiet():
+        with system.quiet():
             image = _open(data)
             profile = image.info.get("icc_profile")
             if not isinstance(profile, bytes) or len(profile) > _LARGEST_PROFILE:
@@ -133,21 +131,6 @@ def rgb_profile(data: bytes) -> bytes | None:
             return profile
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes
         return None
-
-
-def from_integers(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> Picture:
-    """Gives the values that a picture's integers stand for.
-
-    Args:
-        pixels: Any shape, of 8 or 16 bits.
-
-    Returns:
-        The same shape in [0, 255].
-    """
-    picture = pixels.astype(np.float32, order="C")
-    if pixels.dtype == np.uint16:
-        picture /= np.float32(257)
-    return picture
 
 
 def _open(data: bytes) -> ImageFile:
@@ -161,7 +144,7 @@ def _open(data: bytes) -> ImageFile:
     return image
 
 
-def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> Picture:
+def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> ImageArray:
     """Decodes an opened picture; `notes` gains what the user should know."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview or a depth map
@@ -189,7 +172,7 @@ def _turn_upright(image: Image.Image, notes: list[str]) -> None:
 
 def _shallow_to_rgb(
     image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
-) -> Picture:
+) -> ImageArray:
     """Converts what Pillow holds in 8 bits."""
     alpha: npt.NDArray[np.float32] | None = None
     grey = image.mode in ("1", "L", "LA", "La")
@@ -206,7 +189,7 @@ def _shallow_to_rgb(
 
 def _grey16_to_rgb(
     image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
-) -> Picture:
+) -> ImageArray:
     """Scales 16-bit grey as it is; Pillow's own conversion clips it to white."""
     values = np.asarray(image)
     transparent = image.info.get("transparency")
@@ -256,7 +239,7 @@ def _is_planar(image: TiffImageFile) -> bool:
 
 def _deep_to_rgb(
     samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]
-) -> Picture:
+) -> ImageArray:
     """Does for colour of 16 bits what Pillow does for 8."""
     picture = from_integers(_turned(samples, _orientation(image, notes)))
     alpha: npt.NDArray[np.float32] | None = None
@@ -290,8 +273,8 @@ def _turned(samples: _Deep, orientation: int) -> _Deep:
 
 
 def _converted(
-    pixels: Image.Image | Picture, profile: bytes | None, target: bytes | None, notes: list[str]
-) -> Picture:
+    pixels: Image.Image | ImageArray, profile: bytes | None, target: bytes | None, notes: list[str]
+) -> ImageArray:
     """Converts by the file's colour profile to RGB of the profile `target`, or sRGB.
 
     Args:
@@ -312,13 +295,13 @@ def _converted(
     return rgb if target in (None, profile) else _transform(rgb, _SRGB, target)
 
 
-def _as_rgb(pixels: Image.Image | Picture) -> Picture:
+def _as_rgb(pixels: Image.Image | ImageArray) -> ImageArray:
     if isinstance(pixels, Image.Image):
         return np.asarray(pixels.convert("RGB"), np.float32)
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
 
-def _transform(pixels: Image.Image | Picture, source: bytes, target: bytes) -> Picture:
+def _transform(pixels: Image.Image | ImageArray, source: bytes, target: bytes) -> ImageArray:
     """Converts from one profile to another; an array in floating point, where nothing is rounded.
 
     LittleCMS is quick with 8 bits, and coarse with 16: there it interpolates in a grid.
@@ -340,7 +323,7 @@ def _transform(pixels: Image.Image | Picture, source: bytes, target: bytes) -> P
     )
     if not np.isfinite(colours).all():
         raise ValueError("the profile leads to values that are not finite")
-    scaled: Picture = np.clip(colours * np.float32(255), 0, 255)
+    scaled: ImageArray = np.clip(colours * np.float32(255), 0, 255)
     return scaled.reshape(*pixels.shape[:2], 3)
 
 
@@ -348,7 +331,9 @@ def _space(profile: bytes) -> bytes:
     return profile[16:20]
 
 
-def _on_white(rgb: Picture, alpha: npt.NDArray[np.float32] | None, notes: list[str]) -> Picture:
+def _on_white(
+    rgb: ImageArray, alpha: npt.NDArray[np.float32] | None, notes: list[str]
+) -> ImageArray:
     """Lays RGB [H, W, 3] over white where alpha [H, W] in [0, 1] is below 1."""
     if alpha is None or alpha.min() == 1:
         return rgb

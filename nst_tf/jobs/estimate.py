@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nst_tf import machine
-from nst_tf.config import Config
+from nst_tf import system
+from nst_tf.config.schema import Config
+from nst_tf.engine.pyramid import Level
 from nst_tf.errors import MachineError
-from nst_tf.pyramid import Level
 
 _BASE_BYTES = 1.05e9
 _BYTES_PER_PIXEL = 1700.0
@@ -59,7 +59,7 @@ def needs(levels: Sequence[Level], config: Config) -> Needs:
     Returns:
         The estimate; the memory is rather too high than too low.
     """
-    precision = machine.precision(config.precision, deterministic=config.deterministic)
+    precision = system.precision(config.precision, deterministic=config.deterministic)
     size = round(_memory(levels[-1], config))
     if _has_graphics_card():
         return Needs(size, None, None)
@@ -79,7 +79,7 @@ def check_memory(needs: Needs, levels: Sequence[Level], config: Config) -> None:
     Raises:
         MachineError: It needs more memory than there is; names the size that would fit.
     """
-    available = machine.available_memory()
+    available = system.available_memory()
     if _has_graphics_card() or needs.bytes <= available:
         return
     share = (available - _BASE_BYTES) / (needs.bytes - _BASE_BYTES)

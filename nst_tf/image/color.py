@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nst_tf.decoding import Picture
+from nst_tf.image.arrays import ImageArray
 
 Mode = Literal["none", "luminance", "histogram", "match"]
 
@@ -22,8 +22,8 @@ _ROUNDING = 1 / 12
 
 
 def prepare(
-    mode: Mode, content: Picture, styles: Sequence[Picture]
-) -> tuple[Picture, list[Picture]]:
+    mode: Mode, content: ImageArray, styles: Sequence[ImageArray]
+) -> tuple[ImageArray, list[ImageArray]]:
     """Makes of the pictures given those that are worked with.
 
     Args:
@@ -50,7 +50,7 @@ def prepare(
     return content, list(styles)
 
 
-def reduce(mode: Mode, picture: Picture) -> Picture:
+def reduce(mode: Mode, picture: ImageArray) -> ImageArray:
     """Reduces a picture to the part of it that is stylised, which is the part that has a loss.
 
     Args:
@@ -80,7 +80,7 @@ def project(mode: Mode, gradient: npt.NDArray[np.floating]) -> npt.NDArray[np.fl
     return _grey(gradient.mean(axis=2, keepdims=True)) if mode == "luminance" else gradient
 
 
-def restore(mode: Mode, content: Picture, picture: Picture) -> Picture:
+def restore(mode: Mode, content: ImageArray, picture: ImageArray) -> ImageArray:
     """Gives a stylised picture the content's colours, where `prepare` took them away.
 
     The sum of luminance and chroma can lie outside what RGB can hold. Such a colour is made paler,
@@ -105,7 +105,7 @@ def restore(mode: Mode, content: Picture, picture: Picture) -> Picture:
     return _clipped(luminance + share.min(axis=2, keepdims=True) * chroma)
 
 
-def matched(picture: Picture, like: Picture) -> Picture:
+def matched(picture: ImageArray, like: ImageArray) -> ImageArray:
     """Maps a picture's pixels to the mean and the covariance of another's, over any channels.
 
     The paper's linear map, p -> A (p - mean of picture) + mean of the other, with the A it takes
@@ -129,7 +129,7 @@ def matched(picture: Picture, like: Picture) -> Picture:
     return _clipped(moved + wanted_mean.astype(np.float32))
 
 
-def _luminance(picture: Picture) -> Picture:
+def _luminance(picture: ImageArray) -> ImageArray:
     """Returns the luminance, [H, W, 1] in [0, 255]."""
     return _clipped((picture @ _LUMINANCE)[:, :, np.newaxis])
 
@@ -139,21 +139,21 @@ def _grey(channel: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     return np.repeat(channel, 3, axis=2)
 
 
-def _clipped(picture: Picture) -> Picture:
-    clipped: Picture = np.clip(picture, 0, np.float32(_WHITE))
+def _clipped(picture: ImageArray) -> ImageArray:
+    clipped: ImageArray = np.clip(picture, 0, np.float32(_WHITE))
     return clipped
 
 
-def _with_histogram(style: Picture, content: Picture) -> Picture:
+def _with_histogram(style: ImageArray, content: ImageArray) -> ImageArray:
     """Gives each channel of a style the histogram of the content's."""
     from skimage.exposure import match_histograms  # slow to import, and seldom needed
 
-    matched: Picture = match_histograms(style, content, channel_axis=-1)
+    matched: ImageArray = match_histograms(style, content, channel_axis=-1)
     return matched
 
 
 def _moments(
-    picture: Picture,
+    picture: ImageArray,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Returns the mean [N] and the covariance [N, N] of pixels [H, W, N]."""
     mean = picture.mean(axis=(0, 1), dtype=np.float64)

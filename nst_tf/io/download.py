@@ -6,8 +6,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from nst_tf import storage
 from nst_tf.errors import InputError, MachineError
+from nst_tf.io import files
 
 _TIMEOUT = 30.0
 """Seconds without an answer, as when a name is looked up, a server stalls."""
@@ -40,7 +40,7 @@ def cached(url: str, md5: str, limit: int, instead: str) -> bytes:
         if _md5(data) == md5:
             return data
     # Now, not after a long download, it turns out whether there is a place for it.
-    storage.prepare_folder(folder, f"make that folder writable, or {instead}")
+    files.prepare_folder(folder, f"make that folder writable, or {instead}")
     data = _fetched(url, limit, instead)
     if _md5(data) != md5:
         raise MachineError(
@@ -49,14 +49,14 @@ def cached(url: str, md5: str, limit: int, instead: str) -> bytes:
             f"try again, or {instead}",
             where=url,
         )
-    storage.sweep(path, older=_DEADLINE)
-    storage.publish(path, data)
+    files.sweep(path, older=_DEADLINE)
+    files.publish(path, data)
     return data
 
 
 def _kept(path: Path, limit: int) -> bytes:
     try:
-        return storage.read(path, "what was downloaded", limit, "delete it")
+        return files.read(path, "what was downloaded", limit, "delete it")
     except InputError:
         return b""  # fetched again
 

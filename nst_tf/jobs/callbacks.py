@@ -14,13 +14,13 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
 
 import nst_tf
-from nst_tf import checkpoint, images, storage
-from nst_tf.checkpoint import Checkpoint, Position
-from nst_tf.encoding import Pixels
+from nst_tf.engine.pyramid import Level
+from nst_tf.engine.stylize import Listener, Progress
 from nst_tf.errors import MachineError, warn
-from nst_tf.pyramid import Level
-from nst_tf.scene import Picture
-from nst_tf.style_transfer import Listener, Progress
+from nst_tf.image.arrays import ImageArray, Pixels, quantize
+from nst_tf.io import files
+from nst_tf.jobs import checkpoint
+from nst_tf.jobs.checkpoint import Checkpoint, Position
 
 TRACE_COLUMNS = (
     "iteration",
@@ -111,7 +111,7 @@ class Trace:
         """Writes the table."""
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self.rows])
-        storage.publish(self._path, text.getvalue().encode())
+        files.publish(self._path, text.getvalue().encode())
 
 
 _TIMES_LONGER = 50
@@ -148,7 +148,7 @@ class Snapshots:
         self._digits = len(str(num_iterations))
         self._encode = encode
 
-    def first(self, picture: Picture) -> None:
+    def first(self, picture: ImageArray) -> None:
         """Saves the picture that a run starts from, which is there long before the result."""
         path = self._folder / "first.png"
         attempt(lambda: self._save(path, picture))
@@ -164,8 +164,8 @@ class Snapshots:
             if self._most and len(self._kept) > self._most:
                 self._kept.popleft().unlink(missing_ok=True)
 
-    def _save(self, path: Path, picture: Picture) -> None:
-        storage.publish(path, self._encode(images.quantise(picture)))
+    def _save(self, path: Path, picture: ImageArray) -> None:
+        files.publish(path, self._encode(quantize(picture)))
         self.latest = path
 
 

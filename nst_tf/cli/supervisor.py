@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from nst_tf.signals import ENDING
+from nst_tf.cli.signals import ENDING
 
 _KILLS = {
     signal.SIGKILL: "the system killed it, as it does when memory runs out",

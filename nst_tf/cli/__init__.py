@@ -1,0 +1,1 @@
+"""The command line: flags, terminal output, signals and the supervising process."""

@@ -1,0 +1,1 @@
+"""Operations on image arrays in memory."""

@@ -1,0 +1,1 @@
+"""Runs from files to files: inputs, checkpoints, outputs and their record."""

@@ -1,0 +1,1 @@
+"""The networks: VGG19, the AdaIN decoder, and their weights."""

@@ -1,0 +1,1 @@
+"""The function that is minimized, and its gradient."""
