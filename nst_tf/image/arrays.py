@@ -1,6 +1,4 @@
-"""Image arrays: their type, the range of a pixel, validation and rounding to integers."""
-
-from typing import Any
+"""Image arrays: their type and range, validation, conversion to and from integers."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,73 +9,103 @@ ImageArray = npt.NDArray[np.float32]
 """RGB [H, W, 3] in [0, 255]."""
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-"""RGB [H, W, 3] in all the values of its integer type."""
+"""RGB [H, W, 3] over the whole range of its integer type."""
 
 PIXEL_RANGE = (0.0, 255.0)
 
 
-def check_image(picture: npt.NDArray[Any], name: str) -> ImageArray:
-    """Refuses what is not a picture.
+def check_image(image: npt.ArrayLike, name: str) -> ImageArray:
+    """Validates an image array.
 
     Args:
-        picture: Of any type.
-        name: What it is to be, for the message.
+        image: RGB [H, W, 3] in [0, 255], of an integer or floating type.
+        name: What the image is, for the message, as in "content".
 
     Returns:
-        RGB float32 in [0, 255], [H, W, 3].
+        RGB float32 [H, W, 3] in [0, 255].
 
     Raises:
-        InputError: The array has another shape, or values out of range.
+        InputError: The shape, the type or a value is not allowed, or a floating-point image looks
+            as if its range were [0, 1]: no value is above 1, and not all are 0 or 1 (an image file
+            that is almost black has these two).
     """
-    array = np.asarray(picture, dtype=np.float32)
-    good = array.ndim == 3 and array.shape[2] == 3 and array.size > 0
-    if not (good and np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255):
-        raise InputError(
-            f"the {name} array is not a picture",
-            f"it has shape {array.shape}"
-            + (f" and values from {array.min():g} to {array.max():g}" if good else ""),
-            "give RGB of shape [H, W, 3] with finite values in [0, 255]",
-        )
+    array = np.asarray(image)
+    expected = "give RGB of shape [H, W, 3] with finite values in [0, 255]"
+    problem = f"it has shape {list(array.shape)}"
+    if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+        raise _refusal(name, f"its type is {array.dtype}", expected)
+    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise _refusal(name, problem, _remedy_for_shape(array.shape) or expected)
+    is_floating = array.dtype.kind not in "iu"
+    array = array.astype(np.float32, copy=False)
+    low, high = float(array.min()), float(array.max())
+    if not np.isfinite(array).all() or low < PIXEL_RANGE[0] or high > PIXEL_RANGE[1]:
+        raise _refusal(name, f"{problem} and values from {low:g} to {high:g}", expected)
+    if is_floating and high <= 1.0 and np.any(array % 1.0):
+        why = f"its values, from {low:g} to {high:g}, look like the range [0, 1]"
+        raise _refusal(name, why, "multiply by 255")
     return array
 
 
-def quantize(picture: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
-    """Rounds to what a file can hold; the only place where a picture loses precision.
+def _remedy_for_shape(shape: tuple[int, ...]) -> str:
+    """Returns what to do about common shapes that are not [H, W, 3]; "" for others."""
+    match shape:
+        case (1, _, _, 3):
+            return "remove the batch axis: give image[0]"
+        case (_, _, _, 3):
+            return "give one image of the batch, [H, W, 3]"
+        case (_, _):
+            return "repeat the channel: give numpy.stack([image] * 3, axis=-1)"
+        case (_, _, 1):
+            return "repeat the channel: give numpy.repeat(image, 3, axis=-1)"
+        case (_, _, 4):
+            return "remove the alpha channel: give image[:, :, :3]"
+        case (3, _, _):
+            return "move the channels last: give numpy.moveaxis(image, 0, -1)"
+    return ""
+
+
+def _refusal(name: str, why: str, remedy: str) -> InputError:
+    return InputError(f"the {name} array is not an image", why, remedy)
+
+
+def quantize(image: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
+    """Rounds to integers; the only place where an image loses precision.
 
     Args:
-        picture: Any shape; values outside [0, 255] are clipped.
+        image: Any shape; values outside [0, 255] are clipped.
         bit_depth: 8 or 16.
 
     Returns:
-        The same shape, each value the nearest of 0 to 255 (ties to even), or with 16 bits, where
-        65535 is 255, the nearest of 0 to 65535.
+        The same shape. With 8 bits, each value rounded to 0..255 (ties to even); with 16 bits,
+        each value times 257, rounded to 0..65535.
 
     Raises:
         NumericalError: Some value is NaN or infinite.
     """
-    bad = picture.size - np.count_nonzero(np.isfinite(picture))
+    bad = image.size - np.count_nonzero(np.isfinite(image))
     if bad:
         raise NumericalError(
-            "cannot round the picture",
-            f"{bad} of its {picture.size} values are not finite",
+            "cannot round the image",
+            f"{bad} of its {image.size} values are not finite",
             "lower style_weight or tv_weight, or use precision float32",
         )
     deep = bit_depth == 16
-    rounded = np.rint(np.clip(picture, 0, 255) * (257 if deep else 1))
+    rounded = np.rint(np.clip(image, *PIXEL_RANGE) * (257 if deep else 1))
     pixels: Pixels = rounded.astype(np.uint16 if deep else np.uint8)
     return pixels
 
 
-def from_integers(pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> ImageArray:
-    """Gives the values that a picture's integers stand for.
+def from_integers(pixels: Pixels) -> ImageArray:
+    """Converts the integers of an image file to [0, 255].
 
     Args:
         pixels: Any shape, of 8 or 16 bits.
 
     Returns:
-        The same shape in [0, 255].
+        The same shape, float32 in [0, 255].
     """
-    picture = pixels.astype(np.float32, order="C")
+    image = pixels.astype(np.float32, order="C")
     if pixels.dtype == np.uint16:
-        picture /= np.float32(257)
-    return picture
+        image /= np.float32(257)
+    return image

@@ -1,10 +1,9 @@
-"""Resampling of images, and the shapes that follow from a length in pixels."""
+"""Resampling of images, and the shape that follows from the length of the longer side."""
 
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 
@@ -14,7 +13,7 @@ def resized_shape(shape: tuple[int, int], longer_side: int) -> tuple[int, int]:
 
     Args:
         shape: Height and width, each at least 1.
-        longer_side: The longer side wanted, at least 1.
+        longer_side: The longer side of the result, at least 1.
 
     Returns:
         Height and width, each at least 1, the longer one `longer_side`.
@@ -24,37 +23,37 @@ def resized_shape(shape: tuple[int, int], longer_side: int) -> tuple[int, int]:
     return height, width
 
 
-def resize(picture: ImageArray, shape: tuple[int, int]) -> ImageArray:
-    """Resamples with Lanczos' filter in floating point.
+def resize(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
+    """Resamples with a Lanczos filter (a = 3) in floating point.
 
     Args:
-        picture: RGB [H, W, 3] in [0, 255].
-        shape: Height and width wanted, each at least 1.
+        image: RGB [H, W, 3] in [0, 255].
+        shape: Height and width of the result, each at least 1.
 
     Returns:
         RGB [*shape, 3] in [0, 255], clipped where the filter overshoots.
     """
     size = shape[1], shape[0]
-    return _per_channel(picture, lambda channel: channel.resize(size, Pillow.Resampling.LANCZOS))
+    return _per_channel(image, lambda channel: channel.resize(size, Image.Resampling.LANCZOS))
 
 
-def cover(picture: ImageArray, shape: tuple[int, int]) -> ImageArray:
-    """Resizes to fill a shape, keeping the aspect and cutting off equally what stands out.
+def cover(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
+    """Scales to cover a shape, keeping the aspect, and crops the excess equally on both sides.
 
     Args:
-        picture: RGB [H, W, 3] in [0, 255].
-        shape: Height and width wanted, each at least 1.
+        image: RGB [H, W, 3] in [0, 255].
+        shape: Height and width of the result, each at least 1.
 
     Returns:
         RGB [*shape, 3] in [0, 255].
     """
     size = shape[1], shape[0]
-    return _per_channel(picture, lambda c: ImageOps.fit(c, size, Pillow.Resampling.LANCZOS))
+    return _per_channel(image, lambda c: ImageOps.fit(c, size, Image.Resampling.LANCZOS))
 
 
-def _per_channel(picture: ImageArray, change: Callable[[Pillow.Image], Pillow.Image]) -> ImageArray:
+def _per_channel(image: ImageArray, change: Callable[[Image.Image], Image.Image]) -> ImageArray:
     """Applies a Pillow operation in mode "F", which resamples RGB only in 8 bits."""
-    planes = np.moveaxis(picture, 2, 0).astype(np.float32)
-    changed = [np.asarray(change(Pillow.fromarray(plane))) for plane in planes]
+    planes = np.moveaxis(image, 2, 0).astype(np.float32)
+    changed = [np.asarray(change(Image.fromarray(plane))) for plane in planes]
     clipped: ImageArray = np.clip(np.stack(changed, axis=-1), *PIXEL_RANGE)
     return clipped
