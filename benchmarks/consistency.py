@@ -78,7 +78,7 @@ def measure(
         config = Config(image_size=size, pyramid=plan)
         results.append(stylize(content, style, config, weights=weights).picture)
         data = images.encode(quantize(results[-1]), ".png", "{}")
-        files.publish(pictures / f"{pair}-{plan}-{size}.png", data)
+        files.atomic_write(pictures / f"{pair}-{plan}-{size}.png", data)
     small, large = results
     shape = small.shape[0], small.shape[1]
     distance = Distance(weights)
@@ -130,9 +130,9 @@ def main() -> None:
         name = f"{pair}, pyramid {plan}, {small_size} and {large_size} px"
         found[name] = measure(pair, plan, arguments.sizes, weights, pictures)
         print(name, found[name], flush=True)
-        files.publish(record, (json.dumps(found, indent=2) + "\n").encode())
+        files.atomic_write(record, (json.dumps(found, indent=2) + "\n").encode())
     drawn = np.asarray(sheet(pictures, arguments.pairs, arguments.plans[0], arguments.sizes))
-    files.publish(
+    files.atomic_write(
         arguments.results / "consistency.jpg", images.encode(drawn, ".jpg", "{}", quality=85)
     )
 

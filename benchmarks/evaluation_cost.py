@@ -226,8 +226,8 @@ def main() -> None:
     rows = with_other_sizes(rows, json.loads(file.read_text())["rows"] if file.exists() else [])
     summary = summarise(rows)
     data = json.dumps({"versions": system.versions(), "summary": summary, "rows": rows}, indent=1)
-    files.publish(file, f"{data}\n".encode())
-    files.publish(arguments.results / "evaluation_cost.md", table(summary).encode())
+    files.atomic_write(file, f"{data}\n".encode())
+    files.atomic_write(arguments.results / "evaluation_cost.md", table(summary).encode())
 
 
 def _arguments() -> argparse.Namespace:

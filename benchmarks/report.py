@@ -68,8 +68,8 @@ def main() -> None:
     folder = parser.parse_args().results
     runs = json.loads(files.read(folder / "raw.json", "the raw record", 2**28, "measure first"))
     summaries = summarise(runs)
-    files.publish(folder / "summary.json", (json.dumps(summaries, indent=1) + "\n").encode())
-    files.publish(folder / "table.md", table(summaries).encode())
+    files.atomic_write(folder / "summary.json", (json.dumps(summaries, indent=1) + "\n").encode())
+    files.atomic_write(folder / "table.md", table(summaries).encode())
     plot(runs, folder / "loss_against_seconds.png")
 
 

@@ -184,7 +184,7 @@ def record(run: dict[str, Any], file: Path) -> None:
 
     runs = json.loads(file.read_text()) if file.exists() else []
     runs = [old for old in runs if key(old) != key(run)] + [run]
-    files.publish(file, (json.dumps(runs, indent=1) + "\n").encode())
+    files.atomic_write(file, (json.dumps(runs, indent=1) + "\n").encode())
 
 
 def main() -> int:

@@ -184,8 +184,8 @@ def main() -> None:
         sheet, figures[name] = draw(SHEETS[name], weights)
         pixels = np.asarray(sheet)
         data = images.encode(pixels, ".jpg", json.dumps({"sheet": name}))
-        files.publish(arguments.folder / f"{name}.jpg", data)
-        files.publish(record, (json.dumps(figures, indent=1) + "\n").encode())
+        files.atomic_write(arguments.folder / f"{name}.jpg", data)
+        files.atomic_write(record, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, features
 
 from nst_tf.image.arrays import from_integers, quantize
 from nst_tf.io import decoding, images
-from nst_tf.io.files import publish
+from nst_tf.io.files import atomic_write
 from tests.test_images import (
     HEIGHT,
     LAB,
@@ -474,7 +474,7 @@ def test_a_tiff_of_16_bits_holds_every_bit(deep):
 @pytest.mark.parametrize("suffix", DEEP)
 def test_RUN_37_16_bits_are_read_back_and_so_are_the_settings(tmp_path, deep, suffix):
     path = tmp_path / f"out{suffix}"
-    publish(path, images.encode(deep, suffix.upper(), SETTINGS))
+    atomic_write(path, images.encode(deep, suffix.upper(), SETTINGS))
     assert np.array_equal(images.read(path), from_integers(deep))
     assert images.settings_of(path) == SETTINGS
 
@@ -494,7 +494,7 @@ def test_smooth_16_bits_are_compressed(ramps, suffix):
 
 @pytest.mark.parametrize("suffix", DEEP)
 def test_long_settings_fit(tmp_path, deep, suffix):
-    publish(tmp_path / "a", images.encode(deep, suffix, "x" * 59_000))
+    atomic_write(tmp_path / "a", images.encode(deep, suffix, "x" * 59_000))
     assert images.settings_of(tmp_path / "a") == "x" * 59_000
 
 
@@ -634,7 +634,7 @@ EVERY = [(suffix, 8) for suffix in images.FORMATS] + [(suffix, 16) for suffix in
 def test_a_profile_is_embedded_and_found_again(tmp_path, deep, suffix, depth):
     pixels = deep if depth == 16 else (deep >> 8).astype(np.uint8)
     path = tmp_path / f"a{suffix}"
-    publish(path, images.encode(pixels, suffix, SETTINGS, profile=P3))
+    atomic_write(path, images.encode(pixels, suffix, SETTINGS, profile=P3))
     with Image.open(path) as image:
         assert image.info["icc_profile"] == P3
     assert images.profile_of(path) == P3

@@ -63,7 +63,7 @@ def test_RUN_06_10_11_every_operation_on_the_disk_may_fail(
         with monkeypatch.context() as patch:
             faults = Faults(patch, number, code, persistent)
             try:
-                files.publish(path, NEW, replace=replace)
+                files.atomic_write(path, NEW, replace=replace)
             except MachineError as error:
                 assert os.strerror(code) in str(error)
                 assert faults.failed
@@ -83,7 +83,7 @@ def test_RUN_04_a_file_that_appeared_is_not_replaced(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(OLD)
     with pytest.raises(FileExistsError):
-        files.publish(path, NEW, replace=False)
+        files.atomic_write(path, NEW, replace=False)
     assert path.read_bytes() == OLD
     assert list(tmp_path.iterdir()) == [path]
 
@@ -94,9 +94,9 @@ def test_RUN_04_neither_where_the_file_system_has_no_links(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "link", unsupported)
     path = tmp_path / "a.png"
-    files.publish(path, OLD, replace=False)
+    files.atomic_write(path, OLD, replace=False)
     with pytest.raises(FileExistsError):
-        files.publish(path, NEW, replace=False)
+        files.atomic_write(path, NEW, replace=False)
     assert path.read_bytes() == OLD
 
 
@@ -106,14 +106,14 @@ from pathlib import Path
 from nst_tf.io import files
 path, way = Path(sys.argv[1]), sys.argv[2]
 contents = [b"old" * 40_000, b"new" * 50_000]
-with files.exclusive(path.with_suffix(".run"), path):
+with files.lock_directory(path.with_suffix(".run"), path):
     print("ready", flush=True)
     while True:
         for data in contents:
             if way == "naive":
                 path.write_bytes(data)
             else:
-                files.publish(path, data)
+                files.atomic_write(path, data)
 """
 
 
@@ -136,10 +136,10 @@ def kill_while_it_saves(path, way, times):
 
 def test_RUN_17_a_hundred_kills_leave_no_broken_file_and_no_temporary_for_long(tmp_path):
     path = tmp_path / "picture.png"
-    broken, stray = kill_while_it_saves(path, "publish", 100)
+    broken, stray = kill_while_it_saves(path, "atomic", 100)
     assert broken == 0
     assert stray > 0  # or the kills never came while it wrote
-    with files.exclusive(path.with_suffix(".run"), path):
+    with files.lock_directory(path.with_suffix(".run"), path):
         pass
     assert names(tmp_path) == ["picture.png", "picture.run"]
     assert names(tmp_path / "picture.run") == []
@@ -152,7 +152,7 @@ def test_RUN_17_the_same_kills_break_files_that_are_written_naively(tmp_path):
 
 def test_temporaries_of_another_output_in_the_folder_are_left_alone(tmp_path):
     (tmp_path / ".nst_tf-0123456789ab-aa").write_bytes(b"of another run, which may be alive")
-    with files.exclusive(tmp_path / "a.run", tmp_path / "a.png"):
+    with files.lock_directory(tmp_path / "a.run", tmp_path / "a.png"):
         pass
     assert (tmp_path / ".nst_tf-0123456789ab-aa").exists()
 
@@ -160,24 +160,24 @@ def test_temporaries_of_another_output_in_the_folder_are_left_alone(tmp_path):
 def test_RUN_20_a_second_run_is_told_of_the_first_and_one_after_its_death_is_not(tmp_path):
     path = tmp_path / "picture.png"
     with subprocess.Popen(
-        [sys.executable, "-c", SAVE_FOR_EVER, path, "publish"],
+        [sys.executable, "-c", SAVE_FOR_EVER, path, "atomic"],
         env=environment(), stdout=subprocess.PIPE, text=True,
     ) as child:  # fmt: skip
         assert child.stdout.readline() == "ready\n"
         with (
             pytest.raises(MachineError, match=f"in use by pid {child.pid} since 20..-") as error,
-            files.exclusive(tmp_path / "picture.run", path),
+            files.lock_directory(tmp_path / "picture.run", path),
         ):
             pass
         assert error.value.exit_code == 3
         child.kill()
-    with files.exclusive(tmp_path / "picture.run", path):
+    with files.lock_directory(tmp_path / "picture.run", path):
         pass
 
 
 def test_RUN_20_it_is_the_lock_that_keeps_the_second_run_out(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", lambda *_: None)  # a mutant: the lock does nothing
-    with files.exclusive(tmp_path / "a.run"), files.exclusive(tmp_path / "a.run"):
+    with files.lock_directory(tmp_path / "a.run"), files.lock_directory(tmp_path / "a.run"):
         pass
 
 
@@ -186,7 +186,7 @@ def test_RUN_20_without_locks_it_warns_and_goes_on(tmp_path, monkeypatch, caplog
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
-    with files.exclusive(tmp_path / "a.run"):
+    with files.lock_directory(tmp_path / "a.run"):
         pass
     assert "no locks" in caplog.records[0].message
 
@@ -196,7 +196,7 @@ def test_RUN_27_a_run_folder_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "a.run").symlink_to(tmp_path / "elsewhere")
     with (
         pytest.raises(MachineError, match="symbolic link"),
-        files.exclusive(tmp_path / "a.run"),
+        files.lock_directory(tmp_path / "a.run"),
     ):
         pass
     assert names(tmp_path / "elsewhere") == []
@@ -206,7 +206,7 @@ def test_RUN_27_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "a.run").mkdir()
     (tmp_path / "precious").write_bytes(OLD)
     (tmp_path / "a.run" / ".lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(MachineError), files.exclusive(tmp_path / "a.run"):
+    with pytest.raises(MachineError), files.lock_directory(tmp_path / "a.run"):
         pass
     assert (tmp_path / "precious").read_bytes() == OLD
 
@@ -215,7 +215,7 @@ SAVE_ONCE = """
 import sys
 from pathlib import Path
 from nst_tf.io import files
-files.publish(Path(sys.argv[1]), b"data")
+files.atomic_write(Path(sys.argv[1]), b"data")
 """
 
 
@@ -242,7 +242,7 @@ def test_RUN_18_the_order_of_operations(tmp_path, monkeypatch):
 
     for module, name in OPERATIONS:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
-    files.publish(tmp_path / "a.png", NEW)
+    files.atomic_write(tmp_path / "a.png", NEW)
     # The folder is opened and synced last; opening, syncing and renaming the file come before.
     assert seen == ["open", "fsync", "replace", "open", "fsync"]
 
@@ -253,7 +253,7 @@ def test_RUN_43_a_thousand_files_need_no_more_handles_than_one(tmp_path):
     resource.setrlimit(resource.RLIMIT_NOFILE, (used + 16, before[1]))
     try:
         for number in range(1000):
-            files.publish(tmp_path / f"{number}.png", b"x")
+            files.atomic_write(tmp_path / f"{number}.png", b"x")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert len(list(tmp_path.iterdir())) == 1000
@@ -277,6 +277,6 @@ def test_RUN_16_an_interrupt_while_it_saves_leaves_no_half_file(tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.publish(path, NEW)
+        files.atomic_write(path, NEW)
     assert path.read_bytes() == OLD
     assert list(tmp_path.iterdir()) == [path]

@@ -16,7 +16,7 @@ OLD, NEW = b"old" * 1000, b"new" * 2000
 def test_writes_and_replaces(tmp_path):
     path = tmp_path / "a.bin"
     for data in (OLD, NEW, b""):
-        files.publish(path, data)
+        files.atomic_write(path, data)
         assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]
 
@@ -24,7 +24,7 @@ def test_writes_and_replaces(tmp_path):
 def test_gives_the_permissions_that_the_user_asks_for(tmp_path):
     before = os.umask(0o027)
     try:
-        files.publish(tmp_path / "a.bin", NEW)
+        files.atomic_write(tmp_path / "a.bin", NEW)
     finally:
         os.umask(before)
     assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
@@ -42,13 +42,13 @@ try:
     if sys.argv[2] == "naive":
         path.write_bytes(b"new" * 2000)
     else:
-        files.publish(path, b"new" * 2000)
+        files.atomic_write(path, b"new" * 2000)
 except (MachineError, OSError) as error:
     print(error)
 """
 
 
-@pytest.mark.parametrize("way", ["publish", "naive"])
+@pytest.mark.parametrize("way", ["atomic", "naive"])
 def test_RUN_06_10_a_write_that_fails_leaves_the_old_file(tmp_path, way):
     path = tmp_path / "a.bin"
     path.write_bytes(OLD)
@@ -58,12 +58,12 @@ def test_RUN_06_10_a_write_that_fails_leaves_the_old_file(tmp_path, way):
     )  # fmt: skip
     assert "File too large" in done.stdout
     intact = path.read_bytes() == OLD and list(tmp_path.iterdir()) == [path]
-    assert intact == (way == "publish")  # the naive way shows that the test can fail
+    assert intact == (way == "atomic")  # the naive way shows that the test can fail
 
 
 def test_RUN_06_a_write_that_fails_is_told_in_one_line(tmp_path):
     with pytest.raises(MachineError, match=r"cannot write the file.*free some space") as error:
-        files.publish(tmp_path / "missing folder" / "a.bin", NEW)
+        files.atomic_write(tmp_path / "missing folder" / "a.bin", NEW)
     assert error.value.exit_code == 3
 
 

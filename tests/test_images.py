@@ -30,7 +30,7 @@ from nst_tf.errors import InputError, NumericalError
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import cover, resize, resized_shape
 from nst_tf.io import decoding, images
-from nst_tf.io.files import publish
+from nst_tf.io.files import atomic_write
 
 HEIGHT, WIDTH = 23, 37
 LIMIT = images.DEFAULT_MAX_PIXELS
@@ -1013,7 +1013,7 @@ SETTINGS = json.dumps({"content_image": "Zoë \n.png", "style_weight": 1e5, "lis
 def test_RUN_37_what_was_written_is_read_back(tmp_path, suffix):
     noise = np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     path = tmp_path / ("out" + suffix)
-    publish(path, images.encode(noise, suffix, SETTINGS))
+    atomic_write(path, images.encode(noise, suffix, SETTINGS))
     picture = images.read(path, LIMIT)
     if images.FORMATS[suffix] in ("JPEG", "AVIF"):
         assert picture.shape == noise.shape

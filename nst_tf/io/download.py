@@ -49,8 +49,8 @@ def cached(url: str, md5: str, limit: int, instead: str) -> bytes:
             f"try again, or {instead}",
             where=url,
         )
-    files.sweep(path, older=_DEADLINE)
-    files.publish(path, data)
+    files.remove_stale_temporaries(path, min_age=_DEADLINE)
+    files.atomic_write(path, data)
     return data
 
 

@@ -1,86 +1,103 @@
-"""The one way to read a file, whole, and to write one: a temporary beside it, fsync, rename.
+"""Reading files whole; writing them atomically, by appending lines, and under a lock.
 
-A lock on a folder tells whether the run that writes there is alive, and so which temporaries are
-nobody's any more.
+A file is written to a temporary beside it, synced, and renamed. The lock on a folder tells whether
+the process that writes there is alive, and so which temporaries are stale.
 """
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
+
+import filelock
 
 from nst_tf.errors import InputError, MachineError, warn
 
-_TEMPORARY = ".nst_tf-"
-_REMEDY = "free some space or choose another place with --output_image"
-_LOCK = ".lock"
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
-_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
+_TEMPORARY = ".nst_tf-"
+_LOCK = ".lock"
+_HOLDER = ".lock-holder"
+"""Who holds the lock, as text: Windows lets nobody else read a locked file."""
+
+_REMEDY = "free some space or choose another place with --output_image"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL)
 _REASONS = {
     errno.ENOENT: "no such file",
     errno.EACCES: "no permission to read it",
     errno.ELOOP: "its symbolic links form a loop",
 }
 
+_HELD_OPEN = (5, 32)
+"""Windows' access denied and sharing violation, as when a viewer has the file open."""
+
+_REPLACE_TIMEOUT = 2.0
+"""Seconds to retry the replacement of a file that another program holds open."""
+
 
 def read(path: Path, what: str, limit: int, remedy: str) -> bytes:
-    """Reads a file whole, so that nothing that later happens to it matters.
+    """Reads a whole file into memory; later changes of the file have no effect.
 
     Args:
-        path: A regular file or a link to one; devices and pipes could block for ever.
-        what: What it should be, as in "the picture".
-        limit: The most bytes it may have.
+        path: A regular file or a link to one; devices and pipes could block forever.
+        what: What the file is, as in "the image".
+        limit: The largest size allowed, in bytes.
         remedy: What to do where it cannot be read.
 
     Returns:
         Its bytes, at least one.
 
     Raises:
-        InputError: There is no such file, or it is not one that can be read.
+        InputError: There is no such file, or it cannot be read.
     """
-
-    def refusal(why: str) -> InputError:
-        return InputError(f"cannot read {what}", why, remedy, where=path)
-
+    cause: Exception | None = None
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise refusal("it is a directory")
-        if not stat.S_ISREG(status.st_mode):
-            raise refusal("it is not a regular file")
-        if status.st_size == 0:
-            raise refusal("the file is empty")
-        if status.st_size > limit:
-            raise refusal(f"it has {status.st_size} bytes and {limit} are allowed")
-        return path.read_bytes()
+        why = _obstacle(path.stat(), limit)
+        if not why:
+            return path.read_bytes()
     except OSError as error:
-        raise refusal(
-            _REASONS.get(error.errno or 0, error.strerror or type(error).__name__)
-        ) from error
-    except ValueError as error:  # NUL, or what the file system's encoding cannot say
-        raise refusal(f"no file can have this name ({error})") from error
+        why, cause = _REASONS.get(error.errno or 0, _text(error)), error
+    except ValueError as error:  # NUL, or what the file system's encoding cannot express
+        why, cause = f"no file can have this name ({error})", error
+    raise InputError(f"cannot read {what}", why, remedy, where=path) from cause
 
 
-def publish(path: Path, *data: bytes | memoryview, replace: bool = True) -> None:
-    """Writes a file whole or not at all.
+def _obstacle(status: os.stat_result, limit: int) -> str:
+    """Returns why a file is not read, or ""."""
+    if stat.S_ISDIR(status.st_mode):
+        return "it is a directory"
+    if not stat.S_ISREG(status.st_mode):
+        return "it is not a regular file"
+    if status.st_size == 0:
+        return "the file is empty"
+    if status.st_size > limit:
+        return f"it has {status.st_size} bytes and {limit} are allowed"
+    return ""
 
-    The bytes go to a temporary in the same folder, reach the disk, and only then take the final
-    name, so that whoever opens that name finds the old file or the complete new one.
+
+def atomic_write(path: Path, *data: bytes | memoryview, replace: bool = True) -> None:
+    """Writes a file completely or not at all.
+
+    The bytes are written to a temporary in the same folder and synced to the disk; only then is
+    the temporary renamed, so that a reader finds the old file or the complete new one.
 
     Args:
-        path: The final name. Its folder must exist.
-        data: All the bytes of the file, in pieces where that saves a copy.
-        replace: Whether a file of that name may be replaced.
+        path: The file. Its folder must exist.
+        data: All bytes of the file, in pieces where that saves a copy.
+        replace: Whether an existing file may be replaced.
 
     Raises:
-        FileExistsError: There is such a file, and it may not be replaced.
+        FileExistsError: The file exists and may not be replaced.
         MachineError: The disk is full, or the folder cannot be written. The old file is intact.
     """
     temporary = path.parent / f"{_prefix(path)}{secrets.token_hex(8)}"
@@ -89,11 +106,11 @@ def publish(path: Path, *data: bytes | memoryview, replace: bool = True) -> None
             with temporary.open("xb") as file:
                 file.writelines(data)
                 file.flush()
-                os.fsync(file.fileno())
+                _sync(file.fileno())
             if replace:
-                temporary.replace(path)
+                _replace(temporary, path)
             else:
-                _link(temporary, path)
+                _rename_to_free_name(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -105,26 +122,101 @@ def publish(path: Path, *data: bytes | memoryview, replace: bool = True) -> None
         raise _fault("cannot write the file", path, error) from error
 
 
-def _link(temporary: Path, path: Path) -> None:
-    """Moves a file to a name that is free, which a rename cannot make sure of."""
+def _replace(temporary: Path, path: Path) -> None:
+    """Renames, with retries while another program holds the file open (Windows)."""
+    deadline = time.monotonic() + _REPLACE_TIMEOUT
+    while True:
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError as error:
+            held_open = getattr(error, "winerror", None) in _HELD_OPEN
+            if not held_open or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _rename_to_free_name(temporary: Path, path: Path) -> None:
+    """Renames without replacing, which a rename by itself does not guarantee."""
     try:
         os.link(temporary, path)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
+    except (OSError, AttributeError) as error:  # a system may lack the function
+        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
             raise
         if path.exists():
             raise FileExistsError(errno.EEXIST, "the file exists", str(path)) from error
-        temporary.replace(path)  # this file system has no links
+        temporary.replace(path)  # no hard links here
     else:
         temporary.unlink()
 
 
-def prepare_folder(folder: Path, remedy: str = _REMEDY) -> None:
-    """Creates a folder where there is none and shows that it can be written.
+def append_lines(path: Path, lines: Iterable[str]) -> int:
+    """Appends lines to a text file, which is created where there is none.
+
+    The lines are in the file when the function returns: other programs see them, and they outlast
+    the process. An incomplete last line, left by a crash or a full disk, is removed first.
 
     Args:
-        folder: The folder that files will be published in.
-        remedy: What to do where it cannot be.
+        path: The file. Its folder must exist.
+        lines: Text without line ends; written as UTF-8, with a line feed after each.
+
+    Returns:
+        The size of the file in bytes, to which `truncate_to` can cut it back later.
+
+    Raises:
+        MachineError: The disk is full, or the file cannot be written.
+    """
+    data = "".join(f"{line}\n" for line in lines).encode()
+    try:
+        with _open_to_append(path) as file:
+            _remove_incomplete_line(file)
+            file.write(data)
+            return file.tell()
+    except OSError as error:
+        raise _fault("cannot write the file", path, error) from error
+
+
+def truncate_to(path: Path, size: int) -> None:
+    """Cuts a file that grows by `append_lines` back to an earlier size, to continue from there.
+
+    Args:
+        path: The file; created empty where there is none.
+        size: In bytes, as `append_lines` returned it. A smaller file is left as it is.
+
+    Raises:
+        MachineError: The file cannot be written.
+    """
+    try:
+        with _open_to_append(path) as file:
+            file.truncate(min(size, file.seek(0, os.SEEK_END)))
+    except OSError as error:
+        raise _fault("cannot write the file", path, error) from error
+
+
+def _open_to_append(path: Path) -> BinaryIO:
+    """Opens for appending; a symbolic link in place of the file is not followed."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+    return cast(BinaryIO, open(path, "a+b", opener=opener))
+
+
+def _remove_incomplete_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - 1))
+    if file.read(1) not in (b"", b"\n"):
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+def prepare_folder(folder: Path, remedy: str = _REMEDY) -> None:
+    """Creates a folder if it does not exist, and checks that it can be written.
+
+    Args:
+        folder: The folder that files will be written to.
+        remedy: What to do where that is not possible.
 
     Raises:
         MachineError: It cannot be created or written.
@@ -139,21 +231,22 @@ def prepare_folder(folder: Path, remedy: str = _REMEDY) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(folder: Path, *outputs: Path) -> Iterator[None]:
-    """Makes a folder this process's own for a while, and clears what dead processes left.
+def lock_directory(folder: Path, *outputs: Path) -> Iterator[None]:
+    """Locks a folder for this process and removes the temporaries of dead processes.
 
-    The lock goes with the process, however it ends. Where the file system has no locks, that is
-    warned of, and nothing is cleared.
+    The lock ends with the process, however that ends. Where the file system has no locks, a
+    warning is logged and nothing is removed.
 
     Args:
-        folder: A folder that only one process at a time may write in; made where there is none.
-        outputs: Files elsewhere that only the holder of this folder writes.
+        folder: The folder, which is created if it does not exist.
+        outputs: Files elsewhere that only the holder of this lock writes.
 
     Yields:
-        Nothing, while the folder is held.
+        Nothing, while the lock is held.
 
     Raises:
-        MachineError: Another process holds it, it is a symbolic link, or it cannot be written.
+        MachineError: Another process holds the lock, the folder or its lock is a symbolic link, or
+            the folder cannot be written.
     """
     if folder.is_symlink():
         raise MachineError(
@@ -163,74 +256,87 @@ def exclusive(folder: Path, *outputs: Path) -> Iterator[None]:
             where=folder,
         )
     prepare_folder(folder)
-    path = folder / _LOCK
     with contextlib.ExitStack() as stack:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise _fault("cannot write the file", path, error) from error
-        stack.callback(os.close, descriptor)
-        if _locked(descriptor, path):
-            os.ftruncate(descriptor, 0)
+        if _lock(folder, stack):
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            os.pwrite(descriptor, f"pid {os.getpid()} since {since}\n".encode(), 0)
+            atomic_write(folder / _HOLDER, f"pid {os.getpid()} since {since}\n".encode())
+            stack.callback(_unlink, folder / _HOLDER)
             for temporary in folder.glob(f"{_TEMPORARY}*"):
                 temporary.unlink(missing_ok=True)
             for output in outputs:
-                sweep(output)
-            stack.callback(path.unlink, missing_ok=True)
+                remove_stale_temporaries(output)
         yield
 
 
-def _locked(descriptor: int, path: Path) -> bool:
-    """Locks a file; returns whether that worked, as it does on most file systems."""
-    in_use = f"the folder is in use by {_holder(descriptor) or 'a run that has just begun'}"
+def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
+    """Locks a folder until the stack is closed; returns False where there are no locks."""
+    path = folder / _LOCK
+    lock = filelock.FileLock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Its last holder may have removed the file between our opening and our locking it.
-        free = path.exists() and os.path.samestat(os.fstat(descriptor), path.stat())
-    except BlockingIOError:
-        free = False
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise MachineError(
+            "another run writes there",
+            f"the folder is in use by {_holder(folder) or 'a run that has just begun'}",
+            "wait for it, stop it, or choose another --output_image",
+            where=folder,
+        ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise _fault("cannot lock the file", path, error) from error
-        warn(f"this file system has no locks: see that no other run writes to {path.parent}")
+        warn(f"this file system has no locks: see that no other run writes to {folder}")
         return False
-    if not free:
-        raise MachineError(
-            "another run writes there",
-            in_use,
-            "wait for it, stop it, or choose another --output_image",
-            where=path.parent,
-        )
+    stack.callback(lock.release)
+    stack.callback(_unlink, path)  # before the release, while nobody else can hold it
     return True
 
 
-def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 100, 0).decode(errors="replace").strip()
+def _holder(folder: Path) -> str:
+    """Returns who holds the lock, or "" where that is not known."""
+    try:
+        return (folder / _HOLDER).read_bytes()[:100].decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
-def sweep(path: Path, older: float = 0.0) -> None:
-    """Removes temporaries that were to become a file, and whose writer is dead.
+def _unlink(path: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows removes no file that is open
+        path.unlink(missing_ok=True)
+
+
+def remove_stale_temporaries(path: Path, min_age: float = 0.0) -> None:
+    """Removes temporaries of a file whose writer is dead.
 
     Args:
-        path: The file's final name.
-        older: Only those that have not been touched for so many seconds.
+        path: The file that they were to become.
+        min_age: Only those that were not modified for so many seconds.
     """
     for temporary in path.parent.glob(f"{_prefix(path)}*"):
         with contextlib.suppress(OSError):
-            if older == 0.0 or time.time() - temporary.stat().st_mtime > older:
+            if min_age == 0.0 or time.time() - temporary.stat().st_mtime > min_age:
                 temporary.unlink()
 
 
 def _prefix(path: Path) -> str:
-    """Returns how the temporaries of a file begin, however long its name is."""
+    """Returns how the names of a file's temporaries begin, however long its own name is."""
     digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
     return f"{_TEMPORARY}{digest}-"
 
 
+def _sync(descriptor: int) -> None:
+    """Writes a file's data to the disk."""
+    command = getattr(fcntl, "F_FULLFSYNC", None)
+    if command is not None:  # macOS, where fsync stops at the cache of the disk
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, command)
+            return
+    os.fsync(descriptor)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable, where the file system lets a folder be synced."""
+    """Writes a rename to the disk, where a folder can be opened and synced."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -241,5 +347,9 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _text(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
 def _fault(what: str, path: Path, error: OSError, remedy: str = _REMEDY) -> MachineError:
-    return MachineError(what, error.strerror or type(error).__name__, remedy, where=path)
+    return MachineError(what, _text(error), remedy, where=path)

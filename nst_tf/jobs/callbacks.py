@@ -111,7 +111,7 @@ class Trace:
         """Writes the table."""
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self.rows])
-        files.publish(self._path, text.getvalue().encode())
+        files.atomic_write(self._path, text.getvalue().encode())
 
 
 _TIMES_LONGER = 50
@@ -165,7 +165,7 @@ class Snapshots:
                 self._kept.popleft().unlink(missing_ok=True)
 
     def _save(self, path: Path, picture: ImageArray) -> None:
-        files.publish(path, self._encode(quantize(picture)))
+        files.atomic_write(path, self._encode(quantize(picture)))
         self.latest = path
 
 

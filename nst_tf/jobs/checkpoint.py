@@ -146,7 +146,7 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         MachineError: It cannot be written; the last one is intact.
     """
-    files.publish(folder / _NAMES[checkpoint.number % 2], *encode(checkpoint))
+    files.atomic_write(folder / _NAMES[checkpoint.number % 2], *encode(checkpoint))
 
 
 def newest(folder: Path) -> Checkpoint | None:

@@ -84,7 +84,7 @@ def run(config: Config, *, overwrite: bool = False, resume: bool = False) -> Non
         before = _interrupted(folder, identity, config) if resume else None
         if resume and before is None:
             return
-        with files.exclusive(folder, config.output_image):
+        with files.lock_directory(folder, config.output_image):
             if before is None:
                 _mention_unfinished(folder, identity)
             replace = overwrite or config.output_image.exists()  # if it exists, it is our own
@@ -131,7 +131,7 @@ class _Run:
     def go(self) -> None:
         """Stylises, saves and records."""
         self._warn_of_many_snapshots()
-        files.publish(self._folder / "config.yaml", to_yaml(self.config).encode())
+        files.atomic_write(self._folder / "config.yaml", to_yaml(self.config).encode())
         result, checkpoints, snapshots = self._stylize()
         config, profile = self.config, self.inputs.profile
         pixels = quantize(result.picture, config.bit_depth)
@@ -154,7 +154,9 @@ class _Run:
             checkpoints.save()
         losses = result.evaluate(self._read_back(saved, pixels.shape))
         record = self._record(result, losses, checkpoints.seconds, finished=not unfinished)
-        files.publish(self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
+        files.atomic_write(
+            self._folder / "run.json", (json.dumps(record, indent=2) + "\n").encode()
+        )
         self._tell(result, losses, saved, record["seconds"])
 
     def _warn_of_many_snapshots(self) -> None:
@@ -232,7 +234,7 @@ class _Run:
         path, number = self._output, 0
         while True:
             try:
-                files.publish(path, data, replace=self.replace)
+                files.atomic_write(path, data, replace=self.replace)
             except FileExistsError:
                 number += 1
                 path = self._output.with_stem(f"{self._output.stem}-{number}")
