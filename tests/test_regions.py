@@ -71,7 +71,7 @@ def objective(weights, pictures, parts, **settings):
 
 def test_a_full_mask_equals_no_mask(weights, pictures, random):
     content, one, _ = pictures
-    full = masks.combine([np.ones((8, 12))], [np.ones((4, 3))], [], SHAPE, [(48, 36)])
+    full = masks.build_regions([np.ones((8, 12))], [np.ones((4, 3))], [], SHAPE, [(48, 36)])
     picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
     masked = objective(weights, (content, one), full).value_and_grad(picture)
     plain = objective(weights, (content, one), []).value_and_grad(picture)
@@ -172,14 +172,14 @@ def test_each_region_gets_its_style_and_the_rest_stays(weights, pictures):
 @pytest.mark.parametrize(
     ("masks", "style_masks", "blend", "styles", "text"),
     [
-        (3, 0, 0, 2, "there are 3 content masks for 2 style pictures"),
+        (3, 0, 0, 2, "there are 3 content masks for 2 style images"),
         (2, 1, 0, 2, "there are 1 masks of styles and 2 of the content"),
         (2, 0, 3, 2, "there are 3 weights for 2 regions"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(masks, style_masks, blend, styles, text):
     with pytest.raises(InputError, match=text):
-        masks.combine([np.ones((4, 6))] * masks, [np.ones((4, 6))] * style_masks, [1.0] * blend,
+        masks.build_regions([np.ones((4, 6))] * masks, [np.ones((4, 6))] * style_masks, [1.0] * blend,
                         SHAPE, [SHAPE] * styles)  # fmt: skip
 
 
@@ -187,19 +187,19 @@ def test_numbers_that_do_not_fit_are_refused(masks, style_masks, blend, styles, 
     ("mask", "text"),
     [
         (np.zeros(SHAPE), "content mask 2 is empty: less than 0.01% of it is white"),
-        (np.ones((48, 32)), "has another shape than its picture: it has 32x48 pixels, the picture"),
-        (np.full(SHAPE, 255.0), r"is not a mask: it has shape \(32, 48\); give \[H, W\] in \[0, 1"),
+        (np.ones((48, 32)), "has another aspect than its image: it has 32x48 pixels, the image"),
+        (np.full(SHAPE, 255.0), r"is not a mask: it has shape \[32, 48\]; give \[H, W\] in \[0, 1"),
         (np.full(SHAPE, np.nan), "is not a mask"),
         (np.ones((*SHAPE, 3)), "is not a mask"),
     ],
 )
 def test_masks_that_cannot_be_are_refused(mask, text):
     with pytest.raises(InputError, match=text):
-        masks.combine([np.ones(SHAPE), mask], [], [], SHAPE, [SHAPE])
+        masks.build_regions([np.ones(SHAPE), mask], [], [], SHAPE, [SHAPE])
 
 
 def test_masks_of_another_size_are_scaled_and_keep_soft_edges():
-    (part,) = masks.combine([np.linspace(0, 1, 12) * np.ones((8, 1))], [], [], SHAPE, [SHAPE])
+    (part,) = masks.build_regions([np.linspace(0, 1, 12) * np.ones((8, 1))], [], [], SHAPE, [SHAPE])
     assert part.content_mask.shape == SHAPE
     assert np.ptp(part.content_mask[0]) > 0.9
     assert len(np.unique(part.content_mask[0])) > 30
@@ -207,8 +207,8 @@ def test_masks_of_another_size_are_scaled_and_keep_soft_edges():
 
 def test_weights_of_regions_are_relative_to_one():
     mask = np.ones(SHAPE)
-    equal = masks.combine([mask, mask], [], [], SHAPE, [SHAPE])
-    unequal = masks.combine([mask, mask], [], [3.0, 1.0], SHAPE, [SHAPE])
+    equal = masks.build_regions([mask, mask], [], [], SHAPE, [SHAPE])
+    unequal = masks.build_regions([mask, mask], [], [3.0, 1.0], SHAPE, [SHAPE])
     assert [part.weight for part in equal] == [1.0, 1.0]
     assert [part.weight for part in unequal] == [1.5, 0.5]
 
@@ -217,4 +217,6 @@ def test_a_mask_is_the_grey_of_a_picture():
     picture = np.zeros((2, 3, 3), np.float32)
     picture[0] = 255
     picture[1, 0] = (255, 0, 0)
-    np.testing.assert_allclose(masks.mask_of(picture), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        masks.mask_from_image(picture), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6
+    )

@@ -368,14 +368,16 @@ def _read(config: Config) -> _Inputs:
     start = None if config.init_file is None else read(config.init_file)
     shapes = [style.shape[:2] for style in styles]
     levels = pyramid.plan(content.shape[:2], shapes, config)
-    masks.combine(content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes)
+    masks.build_regions(
+        content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
+    )
     images.check_output(config.output_image, levels[-1].shape, config.bit_depth)
     weights = parameters.load(config.weights, config.weights_sha256)
     return _Inputs(content, styles, content_masks, style_masks, start, profile, weights, levels)
 
 
 def _mask(path: Path, config: Config) -> masks.Mask:
-    return masks.mask_of(images.read(path, config.max_pixels))
+    return masks.mask_from_image(images.read(path, config.max_pixels))
 
 
 def _interrupted(folder: Path, identity: Identity, config: Config) -> Checkpoint | None:

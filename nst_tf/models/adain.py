@@ -76,8 +76,10 @@ class Painter:
         mixed = strength * target + (1.0 - strength) * maps
         decoded = np.asarray(vgg19.run_once(self._decode, mixed), np.float32)[0, :height, :width]
         painted: ImageArray = np.clip(255.0 * decoded, 0.0, 255.0)
-        recoloured = (1.0 - strength) * color.matched(painted, content) + strength * sum(
-            share * color.matched(painted, style)
+        recoloured = (1.0 - strength) * color.match_color_moments(
+            painted, content
+        ) + strength * sum(
+            share * color.match_color_moments(painted, style)
             for share, style in zip(shares, styles, strict=True)
         )
         picture: ImageArray = painted + _RECOLOURED * (recoloured - painted)
