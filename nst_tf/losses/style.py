@@ -1,0 +1,37 @@
+"""Style losses: statistics of activations over all positions, and a distance between them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from nst_tf.losses.gram import gram_loss, gram_matrix
+
+Statistics = Any
+"""A tensor or a nested structure of tensors, each [B, ...]."""
+
+
+@dataclass(frozen=True)
+class StyleLoss:
+    """A style loss of one layer.
+
+    Attributes:
+        name: Its name in `STYLE_LOSSES`.
+        statistics: From activations [B, H, W, C] and a mask, [B, H, W, 1] or None, to statistics
+            that do not depend on H and W.
+        distance: From two statistics, the second also with a batch of 1, to the losses, [B].
+        additive: Whether the statistics are means over positions. Those of several styles can then
+            be averaged, and those of an image follow from those of its parts.
+    """
+
+    name: str
+    statistics: Callable[[tf.Tensor, tf.Tensor | None], Statistics]
+    distance: Callable[[Statistics, Statistics], tf.Tensor]
+    additive: bool
+
+
+GRAM = StyleLoss("gram", gram_matrix, gram_loss, additive=True)
+"""L. A. Gatys, A. S. Ecker and M. Bethge (CVPR 2016), equations 3 to 5."""
+
+STYLE_LOSSES = {loss.name: loss for loss in (GRAM,)}
