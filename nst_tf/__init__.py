@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst_tf.config.schema import Config, load_config
+    from nst_tf.config import Config, load_config
     from nst_tf.engine.stylize import Result, stylize
     from nst_tf.errors import InputError, MachineError, NstError, NumericalError
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         # Here, where an interrupt is answered: importing them takes a good part of a second.
         from nst_tf.cli import flags
-        from nst_tf.config.schema import to_yaml
+        from nst_tf.config.files import to_yaml
         from nst_tf.jobs import run
 
         command = flags.parse(argv)

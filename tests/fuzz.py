@@ -12,7 +12,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["nst_tf"]):
-    from nst_tf.config import schema as config
+    from nst_tf import config
     from nst_tf.errors import InputError
     from nst_tf.io import decoding
     from nst_tf.models import weights as parameters

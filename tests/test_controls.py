@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf.config.schema import Config, load_config
+from nst_tf.config import Config, load_config
 from nst_tf.engine.stylize import stylize
 from nst_tf.image import color
 from nst_tf.image.resize import resize

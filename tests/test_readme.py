@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from nst_tf import main
-from nst_tf.config.schema import Config, load_config, portable
+from nst_tf.config import Config, load_config
+from nst_tf.config.files import portable
 from nst_tf.io import images
 from tests.command import ROOT
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf.config.schema import Config, load_config
+from nst_tf.config import Config, load_config
 from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError, NstError, NumericalError
 from nst_tf.image.arrays import quantize

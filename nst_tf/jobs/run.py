@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import nst_tf
 from nst_tf import system
 from nst_tf.cli import signals
-from nst_tf.config.schema import Config, portable, require_files, to_yaml
+from nst_tf.config.files import portable, to_yaml
+from nst_tf.config.schema import Config, require_files
 from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError, NumericalError, StoppedError, warn
 from nst_tf.image import masks
