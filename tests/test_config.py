@@ -10,7 +10,8 @@ import pytest
 
 import nst_tf
 from nst_tf.config.fields import coarse_levels
-from nst_tf.config.schema import Config, load_config, portable, require_files, to_yaml
+from nst_tf.config.files import load_config, portable, settings_affecting_result, to_yaml
+from nst_tf.config.schema import Config, require_files
 from nst_tf.errors import InputError
 from nst_tf.models.layers import LAYERS
 
@@ -65,7 +66,7 @@ except PermissionError:
 """
 LOAD = """
 import sys
-from nst_tf.config.schema import load_config
+from nst_tf.config import load_config
 from nst_tf.errors import InputError
 try:
     load_config(sys.argv[1])
@@ -372,7 +373,7 @@ def test_CFG_23_tag_is_refused_and_its_command_not_run(tmp_path, tag):
 
 def test_CFG_23_no_source_uses_an_unsafe_loader():
     sources = list(PACKAGE.rglob("*.py"))
-    assert PACKAGE / "yaml_file.py" in sources
+    assert PACKAGE / "config" / "yaml.py" in sources
     forbidden = ("yaml.load(", "unsafe_load", 'typ="unsafe"', "typ='unsafe'", "full_load")
     assert not [path for path in sources for word in forbidden if word in path.read_text()]
 
@@ -611,7 +612,7 @@ def test_coarse_levels_preset():
     [
         (
             {"content_masks": ["a", "b", "c"], "style_image": ["s", "t"]},
-            "there are 3 masks for 2 style pictures; give every region its style picture",
+            "there are 3 masks for 2 style images; give every region its style picture",
         ),
         (
             {"content_masks": ["a", "b"], "style_masks": ["c"], "style_image": "s"},
@@ -623,7 +624,7 @@ def test_coarse_levels_preset():
         ),
         (
             {"layer_styles": "block1_conv1:2", "style_image": "s"},
-            "layer_styles cannot name style 2: there are 1 style pictures; number them from 1",
+            "layer_styles cannot name style 2: there are 1 style images; number them from 1",
         ),
         ({"layer_styles": "block1_conv1"}, "every layer needs the number of its style"),
         ({"layer_styles": "block1_conv1:0"}, "layer_styles"),

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from nst_tf.cli import flags
-from nst_tf.config.schema import Config, load_config, to_yaml
+from nst_tf.config import Config, load_config
+from nst_tf.config.files import to_yaml
 from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError
 from nst_tf.models.layers import LAYERS

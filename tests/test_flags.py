@@ -9,7 +9,8 @@ from PIL import Image
 
 import nst_tf
 from nst_tf.cli import flags
-from nst_tf.config.schema import Config, portable
+from nst_tf.config.files import portable
+from nst_tf.config.schema import Config
 from nst_tf.errors import InputError
 from nst_tf.io import images
 

@@ -1,5 +1,6 @@
-"""The command line: one flag for each setting, and the switches of the command itself."""
+"""Command-line flags: one for each setting, and those of the command itself."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,42 +9,35 @@ from absl import flags
 
 import nst_tf
 from nst_tf.config.fields import Source
-from nst_tf.config.schema import Config, load_config, recall_config, require_files
+from nst_tf.config.files import load_config, recall_config
+from nst_tf.config.schema import Config, metadata, require_files, section_of
 from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.io import images
 
 _SWITCHES = {
     "overwrite": "replace a file at output_image that nst_tf did not write",
-    "resume": "go on with the run that was interrupted",
-    "dry_run": "print all settings as YAML and stop",
+    "resume": "continue an interrupted run",
+    "dry_run": "print all settings as YAML and exit",
     "debug": "show the traceback of an error",
-    "help": "print this and stop",
-    "version": "print the version and stop",
+    "help": "print this help and exit",
+    "version": "print the version and exit",
 }
 _SOURCES = {
-    "config": "a YAML file of settings; flags win over it",
-    "rerun": "a picture that nst_tf made, to make it again; flags win over its settings",
-}
-# The heading above the flag of each of these settings.
-_HEADINGS = {
-    "content_image": "Pictures",
-    "content_layers": "What is minimised",
-    "preset": "How it is minimised",
-    "weights": "The network's weights",
-    "seed": "Reproducing and following a run",
+    "config": "a YAML file of settings; flags take precedence",
+    "rerun": "an image made by nst_tf, whose settings to use again; flags take precedence",
 }
 
 
 class Command(NamedTuple):
-    """What the command line asks for.
+    """The parsed command line.
 
     Attributes:
         config: The settings of the run.
         overwrite: Whether any file at `output_image` may be replaced.
-        resume: Whether to go on with a run that was interrupted.
-        dry_run: Whether to print the settings and stop.
-        answer: What to print in place of a run: the help, the version, or nothing.
+        resume: Whether to continue an interrupted run.
+        dry_run: Whether to print the settings and exit.
+        answer: The text to print in place of a run, of the help or the version, or "".
     """
 
     config: Config
@@ -61,7 +55,7 @@ class _Flags(flags.FlagValues):  # type: ignore[misc]
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Reads the command line and the configuration file that it names.
+    """Parses the command line and the configuration file that it names.
 
     A path in a flag is relative to the current folder. `--style_image` and the masks may be
     repeated; weights and layers are lists with commas.
@@ -70,7 +64,7 @@ def parse(argv: Sequence[str]) -> Command:
         argv: The arguments, without the program's name.
 
     Returns:
-        The settings, in which flags win over the file and the file over defaults.
+        The settings: flags take precedence over the file, and the file over defaults.
 
     Raises:
         InputError: A flag or a setting is unknown, not allowed or missing.
@@ -104,7 +98,7 @@ def parse(argv: Sequence[str]) -> Command:
     if defined["config"].present and defined["rerun"].present:
         raise InputError(
             "--config and --rerun do not go together",
-            "both give all the settings",
+            "both set everything",
             "leave one of them out, and change single settings by flags",
         )
     if defined["config"].present:
@@ -113,7 +107,7 @@ def parse(argv: Sequence[str]) -> Command:
         config = _recalled(Path(defined["rerun"].value), given)
     else:
         sources = {name: Source(f"--{name}") for name in given}
-        config = Config.model_validate(given, context=sources)
+        config = Config.from_mapping(given, sources)
     require_files(config)
     return Command(
         config,
@@ -123,31 +117,29 @@ def parse(argv: Sequence[str]) -> Command:
     )
 
 
-def _recalled(picture: Path, given: dict[str, object]) -> Config:
-    settings = images.settings_of(picture)
+def _recalled(image: Path, given: dict[str, object]) -> Config:
+    settings = images.settings_of(image)
     if settings is None:
         raise InputError(
             "there are no settings to recall",
             "the file is not there, nst_tf did not write it, or its metadata were removed",
-            "name a picture that nst_tf made",
-            where=picture,
+            "name an image that nst_tf made",
+            where=image,
         )
-    return recall_config(settings, picture, given)
+    return recall_config(settings, image, given)
 
 
 def help_text() -> str:
-    """Describes every flag in a line.
-
-    Returns:
-        The text of `--help`.
-    """
-    lines = ["usage: python -m nst_tf.main --config=FILE.yaml [--KEY=VALUE ...]", "", "The command"]
+    """Returns the text of `--help`: one line for each flag."""
+    lines = ["usage: python -m nst_tf.main --config=FILE.yaml [--KEY=VALUE ...]", "", "Command"]
     lines += [_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
-    for name, field in Config.model_fields.items():
-        if name in _HEADINGS:
-            lines += ["", _HEADINGS[name]]
-        default = _written(field.default)
-        lines.append(_line(name, f"{field.description}" + (f" [{default}]" if default else "")))
+    for heading, group in itertools.groupby(
+        Config.model_fields.items(), lambda item: section_of(item[0]).heading
+    ):
+        lines += ["", heading]
+        for name, field in group:
+            default = _written(field.default)
+            lines.append(_line(name, f"{field.description}" + (f" [{default}]" if default else "")))
     return "\n".join(lines) + "\n"
 
 
@@ -161,8 +153,8 @@ def _define() -> _Flags:
     for name, field in Config.model_fields.items():
         if field.annotation is bool:
             define = flags.DEFINE_boolean
-        elif name in ("style_image", "content_masks", "style_masks"):
-            define = flags.DEFINE_multi_string  # repeated, as a path may hold a comma
+        elif metadata(name).repeatable:
+            define = flags.DEFINE_multi_string
         else:
             define = flags.DEFINE_string
         define(name, None, field.description, flag_values=defined)
@@ -170,7 +162,7 @@ def _define() -> _Flags:
 
 
 def _value(name: str, given: object) -> object:
-    """Gives a number its type; the schema reads the rest as text."""
+    """Converts the text of a number; the schema reads all other text."""
     is_number = Config.model_fields[name].annotation in (int, float)
     return scalar(given) if is_number and isinstance(given, str) else given
 
@@ -180,7 +172,7 @@ def _line(name: str, text: str) -> str:
 
 
 def _written(default: object) -> str:
-    """Writes a default as its flag takes it."""
+    """Writes a default in the form of its flag."""
     if default is None or default == ():
         return ""
     if isinstance(default, dict):

@@ -1,27 +1,105 @@
-"""The kinds of value that a setting can have: numbers, weights, files, layers."""
+"""Types of settings: numbers, weights, files, layers, and what is recorded of each setting."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationInfo,
+)
 
 from nst_tf.config.yaml import scalar
 from nst_tf.errors import did_you_mean
 from nst_tf.models.layers import LAYERS
 
+Value_co = TypeVar("Value_co", covariant=True)
+
 
 class Source(NamedTuple):
-    """Where a value was given.
+    """The origin of a value.
 
     Attributes:
-        place: For the message that refuses it: a file and line, or a flag.
-        folder: What its relative paths are relative to.
+        place: The file and line, or the flag, for messages.
+        folder: The folder to which relative paths refer.
     """
 
     place: str
     folder: Path = Path()
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Properties of a setting beside its type, default and description.
+
+    Attributes:
+        affects_result: Whether its value affects the pixels of the result. False for settings
+            that name input files, since the content of those files counts in their place.
+        repeatable: Whether its flag may be given several times.
+    """
+
+    affects_result: bool = True
+    repeatable: bool = False
+
+
+def setting(
+    default: object,
+    description: str,
+    *,
+    affects_result: bool = True,
+    repeatable: bool = False,
+    **constraints: Any,
+) -> Any:
+    """Declares a field of a section.
+
+    Args:
+        default: The default, in any form that the field accepts.
+        description: What it is, as a noun phrase, for `--help`, docstrings and messages.
+        affects_result: See `Metadata`.
+        repeatable: See `Metadata`.
+        **constraints: Constraints of `pydantic.Field`, as in `ge=0`.
+
+    Returns:
+        The field, typed Any so that type checkers take the type from the annotation.
+    """
+    metadata = asdict(Metadata(affects_result, repeatable))
+    return Field(
+        default=default, description=description, json_schema_extra=metadata, **constraints
+    )
+
+
+class FrozenDict(Mapping[str, Value_co]):
+    """A hashable mapping that cannot be changed, and equals a dict of the same items.
+
+    Args:
+        items: The items, whose order is kept.
+    """
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, Value_co]) -> None:
+        self._items = dict(items)
+
+    def __getitem__(self, key: str) -> Value_co:
+        return self._items[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items.items()))
+
+    def __repr__(self) -> str:
+        return repr(self._items)
 
 
 def _number(value: object) -> object:
@@ -41,22 +119,37 @@ def _weight(value: float) -> float:
     return value
 
 
-def _list(value: object) -> object:
-    """Takes one value for a list of one, as in `style_image: a.jpg`."""
-    if isinstance(value, list):
-        return tuple(value)
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+
+
+def _tuple(value: object) -> object:
+    """Converts a list to a tuple, and a single value, as in `style_image: a.jpg`, to one of it."""
+    if _is_list(value):
+        return tuple(value)  # type: ignore[arg-type]  # a sequence
     return (value,) if isinstance(value, str | Path | int | float) else value
 
 
 def _numbers(value: object) -> object:
-    """Takes the flag's `0.3,0.7` for a list."""
+    """Reads text such as `0.3,0.7` as a list."""
     if isinstance(value, str):
         value = [scalar(part.strip()) for part in value.split(",") if value.strip()]
-    return _list(value)
+    return _tuple(value)
 
 
 def as_path(value: object, info: ValidationInfo) -> Path:
-    """Makes a path absolute, starting from the folder of whoever gave it."""
+    """Makes a path absolute.
+
+    Args:
+        value: Text or a path, relative to the folder of its `Source`, or to the current folder.
+        info: Its context maps names of settings to their `Source`.
+
+    Returns:
+        The absolute path; `~`, `$HOME` and wildcards are taken literally.
+
+    Raises:
+        ValueError: It is neither, is empty or contains NUL, or the current folder was removed.
+    """
     if not isinstance(value, str | Path):
         raise ValueError("a path is text, in quotes where it looks like a number")
     if not str(value) or "\0" in str(value):
@@ -68,12 +161,29 @@ def as_path(value: object, info: ValidationInfo) -> Path:
         raise ValueError("the current folder, which it is relative to, is gone") from error
 
 
+def keyword_or_file(*keywords: str) -> BeforeValidator:
+    """Returns a validator of a setting that is one of some keywords, or the path of a file.
+
+    Args:
+        *keywords: The keywords.
+
+    Returns:
+        A validator that keeps a keyword and makes any other text or path absolute, as text.
+    """
+
+    def validate(value: object, info: ValidationInfo) -> str:
+        is_keyword = isinstance(value, str) and value in keywords
+        return str(value) if is_keyword else str(as_path(value, info))
+
+    return BeforeValidator(validate)
+
+
 def _layers(value: object) -> object:
-    """Reads `a,b:0.5`, a list of such, or a mapping, into a mapping in the network's order."""
+    """Reads `a,b:0.5`, a list of such, or a mapping, into a dict in the network's order."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if value.strip()]
-    if isinstance(value, list | tuple):
-        pairs = [_layer(item) for item in value]
+    if _is_list(value):
+        pairs = [_layer(item) for item in value]  # type: ignore[attr-defined]  # a sequence
         value = dict(pairs)
         if len(value) < len(pairs):
             raise ValueError("a layer is named twice")
@@ -95,7 +205,7 @@ def _layer(item: object) -> tuple[str, object]:
 def _layer_styles(value: object) -> object:
     """Reads `block1_conv1:2`, a list of such, or a mapping of layers to numbers of styles."""
     pairs = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if isinstance(pairs, list) and not all(":" in str(pair) for pair in pairs if pair):
+    if isinstance(pairs, list | tuple) and not all(":" in str(pair) for pair in pairs if pair):
         raise ValueError("every layer needs the number of its style, as in block1_conv1:2")
     return _layers(value)
 
@@ -112,13 +222,13 @@ def coarse_levels(text: str) -> tuple[tuple[int, int], ...]:
     """Reads the levels of a pyramid that come before the last.
 
     Args:
-        text: As in "128:80,256:40", sizes in pixels with their iterations, growing.
+        text: As in "128:80,256:40": sizes in pixels with their iterations, in growing order.
 
     Returns:
-        Pairs of a size, the longer side in pixels, and the number of iterations there.
+        Pairs of a size, the longer side in pixels, and the number of iterations at it.
 
     Raises:
-        ValueError: It is not that.
+        ValueError: The text has another form, or the sizes do not grow.
     """
     if not re.fullmatch(r"\s*\d{1,5}:\d{1,6}\s*(,\s*\d{1,5}:\d{1,6}\s*)*", text):
         raise ValueError("it is none, auto, or SIZE:ITERATIONS with commas, as in 128:80,256:40")
@@ -137,16 +247,39 @@ def _pyramid(text: str) -> str:
 
 
 Whole = Annotated[int, BeforeValidator(_whole)]
-StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Weight = Annotated[Number, AfterValidator(_weight)]
-File = Annotated[Path, BeforeValidator(as_path)]
-Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_list)]
-Weights = Annotated[tuple[Weight, ...], BeforeValidator(_numbers)]
-Layers = Annotated[dict[str, Weight], BeforeValidator(_layers)]
-LayerStyles = Annotated[dict[str, StyleNumber], BeforeValidator(_layer_styles)]
 Pyramid = Annotated[str, AfterValidator(_pyramid)]
 Sha256 = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}\z")]
+
+# A field of these types accepts more types than it stores. Type checkers take the parameter of a
+# constructor from `__set__` of a descriptor, and an attribute from its `__get__`.
+if TYPE_CHECKING:
+    _Stored_co = TypeVar("_Stored_co", covariant=True)
+    _Accepted_contra = TypeVar("_Accepted_contra", contravariant=True)
+
+    class _Converted(Generic[_Stored_co, _Accepted_contra]):
+        def __get__(self, instance: object, owner: type) -> _Stored_co: ...
+        def __set__(self, instance: object, value: _Accepted_contra) -> None: ...
+
+    File = _Converted[Path, str | Path]
+    OptionalFile = _Converted[Path | None, str | Path | None]
+    Files = _Converted[tuple[Path, ...], str | Path | Sequence[str | Path]]
+    KeywordOrFile = _Converted[str, str | Path]
+    Weights = _Converted[tuple[float, ...], str | float | Sequence[float]]
+    Layers = _Converted[FrozenDict[float], str | Sequence[str] | Mapping[str, float]]
+    LayerStyles = _Converted[FrozenDict[int], str | Sequence[str] | Mapping[str, int]]
+else:
+    _Frozen = (AfterValidator(FrozenDict), PlainSerializer(dict))
+    _StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
+
+    File = Annotated[Path, BeforeValidator(as_path)]
+    OptionalFile = File | None
+    Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_tuple)]
+    KeywordOrFile = str
+    Weights = Annotated[tuple[Weight, ...], BeforeValidator(_numbers)]
+    Layers = Annotated[dict[str, Weight], BeforeValidator(_layers), *_Frozen]
+    LayerStyles = Annotated[dict[str, _StyleNumber], BeforeValidator(_layer_styles), *_Frozen]
 
 
 def shown(value: object) -> str:

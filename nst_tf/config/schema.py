@@ -1,45 +1,41 @@
-"""What a run is asked to do: the schema of every setting, and the YAML files that give them."""
+"""All settings: sections as validated, immutable models, and `Config`, which joins them."""
 
-import io
-import json
-import os
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from ruamel.yaml import YAML
 
-from nst_tf.config import yaml as yaml_file
 from nst_tf.config.fields import (
     File,
     Files,
+    KeywordOrFile,
     Layers,
     LayerStyles,
+    Metadata,
     Number,
+    OptionalFile,
     Pyramid,
     Sha256,
     Source,
     Weight,
     Weights,
     Whole,
-    as_path,
+    keyword_or_file,
+    setting,
     shown,
 )
 from nst_tf.errors import InputError, did_you_mean
-
-_KEYWORDS = {"init": ("adain", "content", "noise", "style"), "weights": ("normalised", "imagenet")}
-
+from nst_tf.io.images import DEFAULT_MAX_PIXELS
 
 # What a preset sets where nothing else does; what it leaves out has the default of the schema.
 PRESETS: Mapping[str, Mapping[str, object]] = {
@@ -49,180 +45,243 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 }
 
 
-class Config(BaseModel):
-    """The settings of a run, checked and unchangeable.
+class Section(BaseModel):
+    """A group of settings, validated together and immutable.
 
-    Every path is absolute; `~` and `$HOME` are taken literally. A relative path is relative to
-    the YAML file that gives it, otherwise to the current folder.
+    Equal sections have equal hashes. A setting that is refused raises an InputError of one line;
+    pydantic's own entry points, as `model_validate`, raise its ValidationError.
 
-    Raises:
-        InputError: A setting is unknown or not allowed, or two of them do not fit together.
+    Attributes:
+        heading: The title of the group in `--help`.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", validate_default=True)
 
-    content_image: File | None = Field(None, description="the picture that gives the scene")
-    style_image: Files = Field(
-        (), description="the picture that gives the manner, or up to 64 of them"
+    heading: ClassVar[str]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Appends the description of each setting to the docstring."""
+        super().__pydantic_init_subclass__(**kwargs)
+        lines = [
+            f"    {name}: {field.description}. Default: {field.default!r}."
+            for name, field in cls.model_fields.items()
+        ]
+        cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", "Attributes:", *lines])
+
+    if not TYPE_CHECKING:  # type checkers derive the keywords from the fields
+
+        @functools.wraps(BaseModel.__init__)  # marks it as one that `model_validate` need not call
+        def __init__(self, /, **values):
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise self._refusal(error, {}) from error
+
+    @classmethod
+    def from_mapping(
+        cls, values: Mapping[str, object], sources: Mapping[str, Source] | None = None
+    ) -> Self:
+        """Validates values from a file or from flags.
+
+        Args:
+            values: Values by the name of their setting.
+            sources: Where values come from, by the name of their setting.
+
+        Returns:
+            The section; settings without a value have their defaults.
+
+        Raises:
+            InputError: A setting is unknown or refused, or two of them do not fit together.
+        """
+        try:
+            return cls.model_validate(values, context=sources)
+        except ValidationError as error:
+            raise cls._refusal(error, sources or {}) from error
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some settings changed, validated as a whole.
+
+        All other settings keep their values, also those that a preset filled in.
+
+        Args:
+            **changes: New values of settings.
+
+        Returns:
+            The copy.
+
+        Raises:
+            InputError: A setting is unknown or refused, or two of them do not fit together.
+        """
+        return self.from_mapping({**dict(self), **changes})
+
+    @classmethod
+    def _refusal(cls, error: ValidationError, sources: Mapping[str, Source]) -> InputError:
+        """Tells the first mistake; a newer version before all, as it explains the others."""
+        details = error.errors(include_url=False)
+        detail = min(details, key=lambda found: found["loc"][:1] != ("config_version",))
+        reason = detail.get("ctx", {}).get("error")
+        if isinstance(reason, InputError):  # from a validator of several settings
+            return reason
+        if not detail["loc"]:  # a key that is not even text
+            return InputError(
+                f"unknown key {shown(detail['input'])}", "no such setting", "see --help"
+            )
+        name = str(detail["loc"][0])
+        where = sources[name].place if name in sources else ""
+        if detail["type"] == "extra_forbidden":
+            hint = did_you_mean(name, cls.model_fields)
+            return InputError(
+                f"unknown key {shown(name)}", "no setting has this name", hint, where=where
+            )
+        return InputError(
+            f"{'.'.join(map(str, detail['loc']))} cannot be {shown(detail['input'])}",
+            str(reason or re.sub("^(Input|String|Tuple)", "it", detail["msg"])),
+            f"{name} is {cls.model_fields[name].description}",
+            where=where,
+        )
+
+
+def _place(info: ValidationInfo, *names: str) -> str:
+    """Returns the place of the first of these settings that has a `Source`, or ""."""
+    sources: dict[str, Source] = info.context or {}
+    return next((sources[name].place for name in names if name in sources), "")
+
+
+class InputSettings(Section):
+    """The image files to read."""
+
+    heading = "Input images"
+
+    content_image: OptionalFile = setting(None, "the content image file", affects_result=False)
+    style_image: Files = setting(
+        (),
+        "the style image file, or up to 64 of them",
+        affects_result=False,
+        repeatable=True,
     )
-    style_blend_weights: Weights = Field(
-        (), description="the weight of each style picture, as in 0.3,0.7; equal when left out"
+    content_masks: Files = setting(
+        (),
+        "the masks of regions of the content image, white where a style applies, up to 64",
+        affects_result=False,
+        repeatable=True,
     )
-    content_masks: Files = Field(
-        (), description="the masks of regions of the content, white where a style goes, up to 64"
+    style_masks: Files = setting(
+        (),
+        "the masks of the style images, white where a style is taken, one for each region",
+        affects_result=False,
+        repeatable=True,
     )
-    style_masks: Files = Field(
-        (), description="the masks of what to take from each region's style, one for each region"
-    )
-    output_image: File = Field(Path("out.png"), description="the picture to write")
-    bit_depth: Whole = Field(
-        8, ge=8, le=16, multiple_of=8, description="the bits of each colour, 8 or 16 (PNG, TIFF)"
-    )
-    quality: Whole = Field(
-        0,
-        ge=0,
-        le=100,
-        description="the quality of JPEG, WebP and AVIF, 1 to 100; 0 is 95, and WebP without loss",
-    )
-    color_profile: Literal["srgb", "keep"] = Field(
-        "srgb", description="the colour space of the result, srgb, or keep for the content's own"
-    )
-    image_size: Whole = Field(
-        512, ge=1, le=32768, description="the longer side of the result in pixels, 1 to 32768"
-    )
-    style_scale: Number = Field(
-        1.0,
-        ge=0.05,
-        le=20,
-        description="the style picture's longer side over image_size, 0.05 to 20",
-    )
-    max_pixels: Whole = Field(
-        100_000_000,
+    max_pixels: Whole = setting(
+        DEFAULT_MAX_PIXELS,
+        "the largest number of pixels of an input image, 1 to 1073741824",
+        affects_result=False,
         ge=1,
         le=32768**2,
-        description="the most pixels that a picture read may have, 1 to 1073741824",
     )
-    content_layers: Layers = Field(
-        {"block4_conv2": 1.0},
-        description="the layers that compare scenes: names, or name:weight, with commas",
-    )
-    style_layers: Layers = Field(
-        {f"block{block}_conv1": 1.0 for block in range(1, 6)},
-        description="the layers that compare manners: names, or name:weight, with commas",
-    )
-    layer_styles: LayerStyles = Field(
-        {},
-        description="the layers that only one style picture is for: name:number, with commas",
-    )
-    content_weight: Weight = Field(
-        1.0, description="the weight of the content loss, 0 or 1e-12 to 1e12"
-    )
-    style_weight: Weight = Field(
-        1e5, description="the weight of the style loss, 0 or 1e-12 to 1e12"
-    )
-    tv_weight: Weight = Field(
-        0.0, description="the weight of the total variation, 0 or 1e-12 to 1e12"
-    )
-    normalize_gradients: bool = Field(
-        False,
-        description="whether weights mean the same for any picture, layers and network, true or "
-        "false",
-    )
-    tv_exponent: Whole = Field(
-        2, ge=1, le=2, description="the power of differences in the total variation, 1 or 2"
-    )
-    pooling: Literal["max", "average"] = Field(
-        "max", description="how the network halves its maps, max or average"
-    )
-    padding: Literal["reflect", "replicate", "zero"] = Field(
-        "reflect",
-        description="what the network sees beyond the borders, reflect, replicate or zero",
-    )
-    original_colors: Literal["none", "luminance", "histogram", "match"] = Field(
-        "none", description="how the content's colours are kept: none, luminance, histogram, match"
-    )
-    preset: Literal["draft", "default", "fine"] = Field(
-        "default", description="how much time to take: draft, default or fine"
-    )
-    init: str = Field(
-        "adain", description="the start: adain, content, noise, style or a picture file"
-    )
-    style_strength: Number = Field(
-        1.0, ge=0, le=1, description="how much of the style the adain start takes, 0 to 1"
-    )
-    optimizer: Literal["lbfgs", "l-bfgs-b", "bfgs", "adam"] = Field(
-        "lbfgs", description="the method of minimisation, lbfgs, l-bfgs-b, bfgs or adam"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="what the network computes in: auto, float32 or bfloat16"
-    )
-    pyramid: Pyramid = Field(
-        "auto", description="the levels before the last: none, auto, or as in 128:80,256:40"
-    )
-    num_iterations: Whole = Field(
-        40, ge=0, le=1_000_000, description="the iterations at image_size, 0 to 1000000"
-    )
-    bounds: bool = Field(
-        True, description="whether pixels are kept in [0, 255] all the while, true or false"
-    )
-    weights: str = Field(
-        "normalised", description="the network's weights: normalised, imagenet or a file"
-    )
-    weights_sha256: Sha256 | None = Field(
-        None, description="the SHA-256 of the weights file, 64 hex digits"
-    )
-    seed: Whole = Field(
-        0, ge=0, lt=2**32, description="the seed of all random numbers, 0 to 4294967295"
-    )
-    deterministic: bool = Field(
-        False, description="whether TensorFlow may only use what gives the same bits, true or false"
-    )
-    threads: Whole = Field(
-        0, ge=0, le=1024, description="the threads that compute, 0 for all cores, to 1024"
-    )
-    checkpoint_seconds: Number = Field(
-        60.0, ge=0, le=86400, description="the seconds between checkpoints, 0 for none, to 86400"
-    )
-    print_iter: Whole = Field(50, ge=0, description="the iterations between reports, 0 for none")
-    save_iter: Whole = Field(0, ge=0, description="the iterations between snapshots, 0 for none")
-    max_snapshots: Whole = Field(
-        0, ge=0, description="how many of the last snapshots are kept, 0 for all"
-    )
-    config_version: Whole = Field(1, ge=1, description="the version of these settings, 1")
-
-    @property
-    def init_file(self) -> Path | None:
-        """The picture file to start from, where `init` names one."""
-        return None if self.init in _KEYWORDS["init"] else Path(self.init)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
-            return data
-        return {**PRESETS[data["preset"]], **data}
-
-    @field_validator("init", "weights", mode="before")
-    @classmethod
-    def _keyword_or_file(cls, value: object, info: ValidationInfo) -> str:
-        if isinstance(value, str) and value in _KEYWORDS[str(info.field_name)]:
-            return value
-        return str(as_path(value, info))
-
-    @field_validator("config_version")
-    @classmethod
-    def _not_newer(cls, version: int) -> int:
-        if version > 1:
-            raise ValueError("it is newer than this program, which knows 1: update nst_tf")
-        return version
 
     @model_validator(mode="after")
-    def _fits_together(self, info: ValidationInfo) -> Self:
+    def _masks_fit(self, info: ValidationInfo) -> Self:
+        regions, styles = len(self.content_masks), len(self.style_image)
+        if regions and styles not in (0, 1, regions):
+            raise InputError(
+                "content_masks and style_image do not fit together",
+                f"there are {regions} masks for {styles} style images",
+                "give every region its style image, or all of them the same one",
+                where=_place(info, "content_masks", "style_image"),
+            )
+        if self.style_masks and len(self.style_masks) != regions:
+            raise InputError(
+                "style_masks and content_masks do not fit together",
+                f"there are {len(self.style_masks)} masks of styles and {regions} of the content",
+                "give every region one of each, or no style_masks at all",
+                where=_place(info, "style_masks", "content_masks"),
+            )
+        return self
+
+
+class OutputSettings(Section):
+    """The image file to write."""
+
+    heading = "Output image"
+
+    output_image: File = setting(Path("out.png"), "the image file to write", affects_result=False)
+    bit_depth: Whole = setting(
+        8, "the bits per color channel, 8 or 16 (PNG, TIFF)", ge=8, le=16, multiple_of=8
+    )
+    quality: Whole = setting(
+        0,
+        "the quality of JPEG, WebP and AVIF, 1 to 100; 0 is 95, and lossless for WebP",
+        ge=0,
+        le=100,
+    )
+    color_profile: Literal["srgb", "keep"] = setting(
+        "srgb", "the color profile of the result, srgb, or keep for the content image's own"
+    )
+
+
+class MultiscaleSettings(Section):
+    """The size of the result and of the coarser levels, and the iterations at each."""
+
+    heading = "Size and iterations"
+
+    image_size: Whole = setting(
+        512, "the longer side of the result in pixels, 1 to 32768", ge=1, le=32768
+    )
+    style_scale: Number = setting(
+        1.0,
+        "the longer side of the style images divided by image_size, 0.05 to 20",
+        ge=0.05,
+        le=20,
+    )
+    pyramid: Pyramid = setting(
+        "auto", "the coarser levels: none, auto, or SIZE:ITERATIONS as in 128:80,256:40"
+    )
+    num_iterations: Whole = setting(
+        40, "the iterations at image_size, 0 to 1000000", ge=0, le=1_000_000
+    )
+
+
+class LossSettings(Section):
+    """The layers, weights and other terms of the loss."""
+
+    heading = "Loss"
+
+    content_layers: Layers = setting(
+        {"block4_conv2": 1.0},
+        "the content layers of VGG19, as name or name:weight, with commas",
+    )
+    style_layers: Layers = setting(
+        {f"block{block}_conv1": 1.0 for block in range(1, 6)},
+        "the style layers of VGG19, as name or name:weight, with commas",
+    )
+    layer_styles: LayerStyles = setting(
+        {}, "the style layers that use one style image only, as name:number, with commas"
+    )
+    style_blend_weights: Weights = setting(
+        (), "the weight of each style image, as in 0.3,0.7; equal when left out"
+    )
+    content_weight: Weight = setting(1.0, "the weight of the content loss, 0 or 1e-12 to 1e12")
+    style_weight: Weight = setting(1e5, "the weight of the style loss, 0 or 1e-12 to 1e12")
+    tv_weight: Weight = setting(0.0, "the weight of the total variation loss, 0 or 1e-12 to 1e12")
+    tv_exponent: Whole = setting(
+        2, "the exponent of the differences in the total variation loss, 1 or 2", ge=1, le=2
+    )
+    normalize_gradients: bool = setting(
+        False, "whether each loss is scaled by the size of its gradient on noise, true or false"
+    )
+    original_colors: Literal["none", "luminance", "histogram", "match"] = setting(
+        "none",
+        "how the colors of the content image are kept: none, luminance, histogram or match",
+    )
+
+    @model_validator(mode="after")
+    def _has_positive_weights(self, info: ValidationInfo) -> Self:
         terms = ("content_weight", "style_weight", "tv_weight")
         if not any(getattr(self, term) for term in terms):
             raise InputError(
                 f"{', '.join(terms)} are all 0",
-                "there is nothing to minimise",
+                "there is nothing to minimize",
                 "give one of them a positive value",
                 where=_place(info, *terms),
             )
@@ -237,12 +296,230 @@ class Config(BaseModel):
                     f"name a layer, or set {weight} to 0",
                     where=_place(info, layers, weight),
                 )
-        self._regions_fit(info)
         blend = self.style_blend_weights
-        parts, kind = len(self.style_image), "style pictures"
+        if blend and not any(blend):
+            raise InputError(
+                f"style_blend_weights cannot be {shown(list(blend))}",
+                f"there are {len(blend)} weights of sum 0",
+                "give one of them a positive value",
+                where=_place(info, "style_blend_weights"),
+            )
+        return self
+
+
+class NetworkSettings(Section):
+    """VGG19: weights, pooling, padding and precision."""
+
+    heading = "Network"
+
+    weights: Annotated[KeywordOrFile, keyword_or_file("normalised", "imagenet")] = setting(
+        "normalised", "the weights of VGG19: normalised, imagenet or a file", affects_result=False
+    )
+    weights_sha256: Sha256 | None = setting(
+        None, "the SHA-256 of the weights file, 64 hex digits", affects_result=False
+    )
+    pooling: Literal["max", "average"] = setting("max", "the pooling of VGG19, max or average")
+    padding: Literal["reflect", "replicate", "zero"] = setting(
+        "reflect", "the padding of the convolutions, reflect, replicate or zero"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "the precision of the convolutions: auto, float32 or bfloat16"
+    )
+
+
+class InitialSettings(Section):
+    """The image from which the optimization starts."""
+
+    heading = "Initial image"
+
+    init: Annotated[KeywordOrFile, keyword_or_file("adain", "content", "noise", "style")] = setting(
+        "adain",
+        "the initial image: adain, content, noise, style or an image file",
+        affects_result=False,
+    )
+    style_strength: Number = setting(
+        1.0, "the strength of the style in the adain initial image, 0 to 1", ge=0, le=1
+    )
+    seed: Whole = setting(0, "the seed of the random numbers, 0 to 4294967295", ge=0, lt=2**32)
+
+    @property
+    def init_file(self) -> Path | None:
+        """The image file that `init` names, or None where it is a keyword."""
+        path = Path(self.init)
+        return path if path.is_absolute() else None
+
+
+class OptimizerSettings(Section):
+    """The optimizer and its bounds."""
+
+    heading = "Optimizer"
+
+    optimizer: Literal["lbfgs", "l-bfgs-b", "bfgs", "adam"] = setting(
+        "lbfgs", "the optimizer: lbfgs, l-bfgs-b, bfgs or adam"
+    )
+    bounds: bool = setting(
+        True, "whether pixels stay within [0, 255] during the optimization, true or false"
+    )
+
+
+class RuntimeSettings(Section):
+    """How TensorFlow computes."""
+
+    heading = "Execution"
+
+    deterministic: bool = setting(
+        False, "whether TensorFlow uses deterministic operations only, true or false"
+    )
+    threads: Whole = setting(
+        0,
+        "the number of processor threads, 0 for all cores, to 1024",
+        affects_result=False,
+        ge=0,
+        le=1024,
+    )
+
+
+class ReportingSettings(Section):
+    """What is printed and written during a run."""
+
+    heading = "Progress, snapshots and checkpoints"
+
+    print_iter: Whole = setting(
+        50, "the iterations between lines of progress, 0 for none", affects_result=False, ge=0
+    )
+    save_iter: Whole = setting(
+        0, "the iterations between snapshots, 0 for none", affects_result=False, ge=0
+    )
+    max_snapshots: Whole = setting(
+        0, "the number of snapshots to keep, 0 for all", affects_result=False, ge=0
+    )
+    checkpoint_seconds: Number = setting(
+        60.0,
+        "the seconds between checkpoints, 0 for none, to 86400",
+        affects_result=False,
+        ge=0,
+        le=86400,
+    )
+
+
+_Section = TypeVar("_Section", bound=Section)
+
+
+# Pydantic collects fields from the last base to the first.
+class Config(
+    ReportingSettings,
+    RuntimeSettings,
+    OptimizerSettings,
+    InitialSettings,
+    NetworkSettings,
+    LossSettings,
+    MultiscaleSettings,
+    OutputSettings,
+    InputSettings,
+):
+    """All settings of a run, validated and immutable.
+
+    Settings are attributes and keywords of one flat class, as they are keys of a YAML file and
+    flags of the command. The properties `inputs`, `output`, `multiscale`, `loss`, `network`,
+    `initial`, `optimization`, `runtime` and `reporting` return the settings of one section.
+
+    Paths become absolute: a relative path is relative to the YAML file that gives it, otherwise
+    to the current folder. `~` and `$HOME` are taken literally.
+
+    Raises:
+        InputError: A setting is unknown or refused, or two of them do not fit together.
+    """
+
+    heading = "Preset and version"
+
+    preset: Literal["draft", "default", "fine"] = setting(
+        "default",
+        "the default of pyramid and num_iterations: draft, default or fine",
+        affects_result=False,
+    )
+    config_version: Whole = setting(1, "the version of the settings, 1", ge=1)
+
+    @property
+    def inputs(self) -> InputSettings:
+        """The settings of the input images."""
+        return self._section(InputSettings)
+
+    @property
+    def output(self) -> OutputSettings:
+        """The settings of the output image."""
+        return self._section(OutputSettings)
+
+    @property
+    def multiscale(self) -> MultiscaleSettings:
+        """The settings of size, pyramid and iterations."""
+        return self._section(MultiscaleSettings)
+
+    @property
+    def loss(self) -> LossSettings:
+        """The settings of the loss."""
+        return self._section(LossSettings)
+
+    @property
+    def network(self) -> NetworkSettings:
+        """The settings of VGG19."""
+        return self._section(NetworkSettings)
+
+    @property
+    def initial(self) -> InitialSettings:
+        """The settings of the initial image."""
+        return self._section(InitialSettings)
+
+    @property
+    def optimization(self) -> OptimizerSettings:
+        """The settings of the optimizer."""
+        return self._section(OptimizerSettings)
+
+    @property
+    def runtime(self) -> RuntimeSettings:
+        """The settings of TensorFlow."""
+        return self._section(RuntimeSettings)
+
+    @property
+    def reporting(self) -> ReportingSettings:
+        """The settings of progress, snapshots and checkpoints."""
+        return self._section(ReportingSettings)
+
+    def _section(self, section: type[_Section]) -> _Section:
+        # Without validation, since these values have passed it.
+        return section.model_construct(
+            **{name: getattr(self, name) for name in section.model_fields}
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_preset(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
+            return data
+        return {**PRESETS[data["preset"]], **data}
+
+    @field_validator("config_version")
+    @classmethod
+    def _not_newer(cls, version: int) -> int:
+        if version > 1:
+            raise ValueError("it is newer than this program, which knows 1: update nst_tf")
+        return version
+
+    @model_validator(mode="after")
+    def _styles_fit(self, info: ValidationInfo) -> Self:
+        styles = len(self.style_image)
+        highest = max(self.layer_styles.values(), default=0)
+        if styles and highest > styles:
+            raise InputError(
+                f"layer_styles cannot name style {highest}",
+                f"there are {styles} style images",
+                "number them from 1",
+                where=_place(info, "layer_styles"),
+            )
+        blend = self.style_blend_weights
+        parts, kind = styles, "style images"
         if self.content_masks:
             parts, kind = len(self.content_masks), "regions"
-        if blend and (not any(blend) or (parts and len(blend) != parts)):
+        if blend and parts and len(blend) != parts:
             raise InputError(
                 f"style_blend_weights cannot be {shown(list(blend))}",
                 f"there are {len(blend)} weights of sum {sum(blend):g} for {parts} {kind}",
@@ -251,185 +528,43 @@ class Config(BaseModel):
             )
         return self
 
-    def _regions_fit(self, info: ValidationInfo) -> None:
-        regions, styles = len(self.content_masks), len(self.style_image)
-        if regions and styles not in (0, 1, regions):
-            raise InputError(
-                "content_masks and style_image do not fit together",
-                f"there are {regions} masks for {styles} style pictures",
-                "give every region its style picture, or all of them the same one",
-                where=_place(info, "content_masks", "style_image"),
-            )
-        if self.style_masks and len(self.style_masks) != regions:
-            raise InputError(
-                "style_masks and content_masks do not fit together",
-                f"there are {len(self.style_masks)} masks of styles and {regions} of the content",
-                "give every region one of each, or no style_masks at all",
-                where=_place(info, "style_masks", "content_masks"),
-            )
-        highest = max(self.layer_styles.values(), default=0)
-        if styles and highest > styles:
-            raise InputError(
-                f"layer_styles cannot name style {highest}",
-                f"there are {styles} style pictures",
-                "number them from 1",
-                where=_place(info, "layer_styles"),
-            )
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _refuse_in_one_line(
-        cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
-    ) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise _refusal(error, info) from error
-
-
-def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> Config:
-    """Reads a configuration file.
+def section_of(name: str) -> type[Section]:
+    """Returns the section that declares a setting, or `Config` for those in no section.
 
     Args:
-        path: A YAML file: one flat mapping of settings to values.
-        overrides: Values that win over the file's, as from flags.
-
-    Returns:
-        The configuration; what neither gives has its default.
-
-    Raises:
-        InputError: The file cannot be read, or a value is refused; names the line or the flag.
+        name: The name of a field of `Config`.
     """
-    path, given = Path(path), dict(overrides or {})
-    values, lines = yaml_file.read_mapping(path)
-    folder = path.absolute().parent
-    sources = {key: Source(f"{path}, line {line}", folder) for key, line in lines.items()}
-    return Config.model_validate(
-        values | given, context=sources | {key: Source(f"--{key}") for key in given}
+    return next(
+        section
+        for section in (*reversed(Config.__bases__), Config)
+        if issubclass(section, Section) and name in section.model_fields
     )
 
 
-def recall_config(
-    settings: str, picture: Path, overrides: Mapping[str, object] | None = None
-) -> Config:
-    """Reads the settings that a picture was made with.
+def metadata(name: str) -> Metadata:
+    """Returns the properties of a setting beside its type, default and description.
 
     Args:
-        settings: JSON of `portable`, as it stands in the picture.
-        picture: The picture; paths are relative to its folder.
-        overrides: Values that win, as from flags.
-
-    Returns:
-        The configuration that makes the picture again, with what wins.
-
-    Raises:
-        InputError: The settings cannot be read, or a value is refused.
+        name: The name of a field of `Config`.
     """
-    try:
-        values = json.loads(settings)
-        values.pop("nst_tf", None)
-    except (ValueError, AttributeError) as error:
-        raise InputError(
-            "cannot read the settings in the picture",
-            f"they are not what nst_tf writes ({error})",
-            "give the settings as flags, or as a YAML file with --config",
-            where=picture,
-        ) from error
-    given = dict(overrides or {})
-    folder = picture.absolute().parent
-    sources = {key: Source(f"{picture}", folder) for key in values}
-    return Config.model_validate(
-        values | given, context=sources | {key: Source(f"--{key}") for key in given}
-    )
+    extra: Any = Config.model_fields[name].json_schema_extra
+    return Metadata(**extra)
 
 
-def to_yaml(config: Config) -> str:
-    """Writes a configuration out in full.
+def require_files(inputs: InputSettings) -> None:
+    """Checks that the content image and the style image are given, as a run needs both.
 
     Args:
-        config: Any configuration.
-
-    Returns:
-        YAML in ASCII, from which `load_config` makes an equal configuration anywhere.
-    """
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.allow_unicode = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # declared None
-    yaml.width = yaml_file.LARGEST
-    text = io.StringIO()
-    yaml.dump({name: _plain(value) for name, value in config}, text)
-    return text.getvalue()
-
-
-def require_files(config: Config) -> None:
-    """Checks that a configuration names the pictures that the command line needs.
-
-    Args:
-        config: Any configuration.
+        inputs: The settings of the input images, or a `Config`.
 
     Raises:
         InputError: `content_image` or `style_image` is not given.
     """
     for name in ("content_image", "style_image"):
-        if not getattr(config, name):
+        if not getattr(inputs, name):
             raise InputError(
                 f"{name} is missing",
-                f"it is {Config.model_fields[name].description}",
+                f"it is {InputSettings.model_fields[name].description}",
                 f"give --{name}=FILE, or {name} in the YAML file",
             )
-
-
-def portable(config: Config) -> dict[str, object]:
-    """Gives the settings as plain values, with paths relative to the output's folder.
-
-    Args:
-        config: Any configuration.
-
-    Returns:
-        What JSON can hold, and what stays true when the project is moved as a whole.
-    """
-    folder = config.output_image.parent
-    settings = {name: _plain(value, folder) for name, value in config}
-    for name, keywords in _KEYWORDS.items():
-        if settings[name] not in keywords:
-            settings[name] = os.path.relpath(str(settings[name]), folder)
-    return settings
-
-
-def _plain(value: object, folder: Path | None = None) -> object:
-    if isinstance(value, tuple):
-        return [_plain(item, folder) for item in value]
-    if isinstance(value, Path):
-        return os.path.relpath(value, folder) if folder else str(value)
-    return value
-
-
-def _place(info: ValidationInfo, *names: str) -> str:
-    """Finds where the first of these settings that was given was given."""
-    sources: dict[str, Source] = info.context or {}
-    return next((sources[name].place for name in names if name in sources), "")
-
-
-def _refusal(error: ValidationError, info: ValidationInfo) -> InputError:
-    """Tells the first mistake; a newer version before all, as it explains the others."""
-    details = error.errors(include_url=False)
-    detail = min(details, key=lambda found: found["loc"][:1] != ("config_version",))
-    if not detail["loc"]:  # a key that is not even text
-        return InputError(f"unknown key {shown(detail['input'])}", "no such setting", "see --help")
-    name = str(detail["loc"][0])
-    where = _place(info, name)
-    if detail["type"] == "extra_forbidden":
-        hint = did_you_mean(name, Config.model_fields)
-        return InputError(
-            f"unknown key {shown(name)}", "no setting has this name", hint, where=where
-        )
-    reason = detail.get("ctx", {}).get("error") or re.sub(
-        "^(Input|String|Tuple)", "it", detail["msg"]
-    )
-    return InputError(
-        f"{'.'.join(map(str, detail['loc']))} cannot be {shown(detail['input'])}",
-        str(reason),
-        f"{name} is {Config.model_fields[name].description}",
-        where=where,
-    )

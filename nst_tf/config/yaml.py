@@ -1,4 +1,4 @@
-"""Reads a YAML file that nobody vouches for: plain values, and the line that each key stands on."""
+"""Strict loader for untrusted YAML; records line numbers."""
 
 import re
 from pathlib import Path
@@ -32,13 +32,13 @@ _LONGEST_NUMBER = 60
 
 
 def scalar(text: str) -> object:
-    """Gives an unquoted YAML word its type.
+    """Converts an unquoted YAML scalar to its type.
 
-    The rules are those of YAML 1.2's core schema, less what surprises: `010`, `0o17`, `0x1F` and
-    `1_000` are no numbers, and `yes`, `no`, `on`, `off`, times and dates are plain text.
+    The rules are those of YAML 1.2's core schema, except that `010`, `0o17` and `0x1F` are text,
+    as are `1_000`, `yes`, `no`, `on`, `off`, times and dates.
 
     Args:
-        text: The word, without surrounding space.
+        text: The scalar, without surrounding space.
 
     Returns:
         An int, a float, a bool, None, or the text itself.
@@ -56,8 +56,8 @@ def scalar(text: str) -> object:
 def read_mapping(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     """Reads one mapping from a YAML file.
 
-    Anchors, aliases, merge keys, tags, repeated keys, keys that are no text, a second document,
-    more than 64 KB and more than 20 levels are refused.
+    Refuses anchors, aliases, merge keys, tags, repeated keys, keys that are not text, a second
+    document, more than 64 KB, and more than 20 levels.
 
     Args:
         path: The file.
@@ -66,7 +66,7 @@ def read_mapping(path: Path) -> tuple[dict[str, object], dict[str, int]]:
         The values (dict, list, str, int, float, bool, None) by key, and the line of each key.
 
     Raises:
-        InputError: The file cannot be read, or is no such YAML.
+        InputError: The file cannot be read, or is not such YAML.
     """
     data = files.read(path, "the configuration", LARGEST, "give a YAML file with --config")
     root = _compose(_decode(data, path), path)
