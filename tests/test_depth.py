@@ -1,4 +1,4 @@
-"""Depth, format, quality and colour profile: exact values through readers that are not ours.
+"""Depth, format, quality and color profile: exact values through readers that are not ours.
 
 PNG is written and read here by its specification (W3C, 2nd edition), TIFF by tifffile.
 """
@@ -56,7 +56,7 @@ def deep(random) -> np.ndarray:
 
 @pytest.fixture
 def ramps() -> np.ndarray:
-    """Smooth colours well within the gamut of sRGB, each neighbour another value."""
+    """Smooth colors well within the gamut of sRGB, each neighbour another value."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([y * 400, x * 350, y * 300 + x * 90], axis=-1).astype(np.uint16) + 26_000
 
@@ -125,8 +125,8 @@ def naive_png(data: bytes) -> np.ndarray:
 
 def png16(pixels: np.ndarray, *extra: bytes) -> bytes:
     """A PNG of 16 bits with all filters, and `extra` chunks after the header."""
-    colour = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2]]
-    data = png(pixels.shape[1], pixels.shape[0], 16, colour, filtered(pixels))
+    color = {1: 0, 2: 4, 3: 2, 4: 6}[pixels.shape[2]]
+    data = png(pixels.shape[1], pixels.shape[0], 16, color, filtered(pixels))
     return data[:33] + b"".join(extra) + data[33:]
 
 
@@ -150,9 +150,9 @@ WRITERS = {
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
 def test_every_value_of_16_bits_is_kept(writer):
     every = np.arange(2**16, dtype=np.uint16).reshape(128, 512, 1) + np.uint16([0, 1, 2])
-    picture = decode(writer(every[:40] if writer is png16 else every))  # byte by byte is slow
-    assert np.array_equal(picture, values(every[: len(picture)]))
-    assert np.array_equal(quantize(picture, 16), every[: len(picture)])
+    array = decode(writer(every[:40] if writer is png16 else every))  # byte by byte is slow
+    assert np.array_equal(array, values(every[: len(array)]))
+    assert np.array_equal(quantize(array, 16), every[: len(array)])
 
 
 def test_an_interlaced_png_of_16_bits(deep):
@@ -187,7 +187,7 @@ def test_tiffs_of_16_bits_in_any_layout(deep, options, planes):
 
 @pytest.mark.parametrize("shape", [(1, 37), (23, 1), (1, 1), (3, 3)])
 @pytest.mark.parametrize("writer", WRITERS.values(), ids=WRITERS)
-def test_small_pictures_of_16_bits(deep, writer, shape):
+def test_small_images_of_16_bits(deep, writer, shape):
     pixels = np.ascontiguousarray(deep[: shape[0], : shape[1]])
     assert np.array_equal(decode(writer(pixels)), values(pixels))
 
@@ -198,7 +198,7 @@ def test_only_the_first_page_is_read(deep, caplog):
         writer.write(deep, photometric="rgb")
         writer.write(deep[:5, :4], photometric="rgb")
     assert np.array_equal(decode(file.getvalue()), values(deep))
-    assert caplog.messages == ["picture.png: animated, using the first of 2 frames"]
+    assert caplog.messages == ["image.png: animated, using the first of 2 frames"]
 
 
 @pytest.mark.parametrize("extra", [b"gAMA" + struct.pack(">I", 100_000), b"sBIT\x0c\x0c\x0c"])
@@ -215,7 +215,7 @@ def exif_chunk(orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", STORED)
-def test_IMG_20_all_orientations_of_16_bits_give_the_same_picture(deep, orientation):
+def test_IMG_20_all_orientations_of_16_bits_give_the_same_image(deep, orientation):
     stored = turned(deep, orientation)
     tag = [(274, "H", 1, orientation, True)]
     late = png16(stored)
@@ -225,9 +225,9 @@ def test_IMG_20_all_orientations_of_16_bits_give_the_same_picture(deep, orientat
         tiff16(stored, extratags=tag),
         tiff16(np.moveaxis(stored, 2, 0), planarconfig="separate", extratags=tag),
     ):
-        picture = decode(data)
-        assert np.array_equal(picture, values(deep))
-        assert picture.flags.c_contiguous and picture.flags.writeable
+        array = decode(data)
+        assert np.array_equal(array, values(deep))
+        assert array.flags.c_contiguous and array.flags.writeable
 
 
 def test_IMG_21_damaged_exif_of_16_bits_counts_as_upright(deep, caplog):
@@ -246,9 +246,9 @@ def alpha16() -> np.ndarray:
 
 @pytest.mark.parametrize("write", [png16, lambda p: tiff16(p, extrasamples=["unassalpha"])])
 def test_IMG_22_alpha_of_16_bits_is_composited_over_white(deep, write, caplog):
-    picture = decode(write(np.dstack([deep, alpha16()])))
-    assert np.abs(picture - over_white(deep / 257, alpha16() / 257)).max() < 1e-3
-    assert caplog.messages == ["picture.png: transparent, put on white"]
+    array = decode(write(np.dstack([deep, alpha16()])))
+    assert np.abs(array - over_white(deep / 257, alpha16() / 257)).max() < 1e-3
+    assert caplog.messages == ["image.png: transparent, put on white"]
 
 
 def test_IMG_22_an_opaque_alpha_of_16_bits_changes_nothing_and_says_nothing(deep, caplog):
@@ -257,20 +257,20 @@ def test_IMG_22_an_opaque_alpha_of_16_bits_changes_nothing_and_says_nothing(deep
     assert caplog.messages == []
 
 
-def test_IMG_23_grey_with_alpha_of_16_bits(deep):
-    grey = deep[..., :1]
-    picture = decode(png16(np.dstack([grey, alpha16()])))
-    expected = over_white(np.repeat(grey / 257, 3, axis=2), alpha16() / 257)
-    assert np.abs(picture - expected).max() < 1e-3
+def test_IMG_23_gray_with_alpha_of_16_bits(deep):
+    gray = deep[..., :1]
+    array = decode(png16(np.dstack([gray, alpha16()])))
+    expected = over_white(np.repeat(gray / 257, 3, axis=2), alpha16() / 257)
+    assert np.abs(array - expected).max() < 1e-3
 
 
 def test_IMG_23_premultiplied_alpha_of_16_bits(deep):
     """What is stored over white is 255 (1 - alpha) more, whatever it was divided by."""
     alpha = alpha16()
     stored = (deep * (alpha[..., np.newaxis] / 65535)).astype(np.uint16)
-    picture = decode(tiff16(np.dstack([stored, alpha]), extrasamples=["assocalpha"]))
+    array = decode(tiff16(np.dstack([stored, alpha]), extrasamples=["assocalpha"]))
     expected = stored / 257 + (255 - alpha / 257)[..., np.newaxis]
-    assert np.abs(picture - expected).max() < 1e-3
+    assert np.abs(array - expected).max() < 1e-3
 
 
 def test_a_fourth_channel_that_is_no_alpha_is_left_out(deep, caplog):
@@ -279,16 +279,16 @@ def test_a_fourth_channel_that_is_no_alpha_is_left_out(deep, caplog):
     assert caplog.messages == []
 
 
-def test_IMG_19_one_transparent_colour_of_16_bits(deep):
-    """Only the very colour, not all that share its high bytes."""
+def test_IMG_19_one_transparent_color_of_16_bits(deep):
+    """Only the very color, not all that share its high bytes."""
     deep[3, 5], deep[3, 6] = (1000, 2000, 3000), (1000, 2000, 3001)
-    picture = decode(png16(deep, chunk(b"tRNS", struct.pack(">HHH", 1000, 2000, 3000))))
+    array = decode(png16(deep, chunk(b"tRNS", struct.pack(">HHH", 1000, 2000, 3000))))
     expected = values(deep)
     expected[3, 5] = 255
-    assert np.abs(picture - expected).max() < 1e-4
+    assert np.abs(array - expected).max() < 1e-4
 
 
-# Colour of 16 bits
+# Color of 16 bits
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
@@ -297,30 +297,30 @@ def test_IMG_26_display_p3_of_16_bits_is_converted_finely(ramps, format_, caplog
         data = png16(ramps, chunk(b"iCCP", b"x\0\0" + zlib.compress(P3)))
     else:
         data = tiff16(ramps, iccprofile=P3)
-    picture, expected = decode(data), p3_to_srgb(ramps / 257)
+    array, expected = decode(data), p3_to_srgb(ramps / 257)
     assert expected.min() > 1 and expected.max() < 254 and np.abs(expected - ramps / 257).max() > 5
     # The formula's matrices have five digits, which is 0.03; 8 bits are off by up to 0.5.
-    assert np.abs(picture - expected).max() < 0.03
+    assert np.abs(array - expected).max() < 0.03
     assert caplog.messages == []
 
 
 def test_IMG_26_neighbouring_values_of_16_bits_stay_apart():
-    grey = np.repeat(np.arange(20_000, 20_500, dtype=np.uint16).reshape(1, -1, 1), 3, axis=2)
-    picture = decode(tiff16(grey + np.uint16([0, 300, 900]), iccprofile=P3))
-    assert (np.diff(picture, axis=1) > 0.5 / 257).all()
+    gray = np.repeat(np.arange(20_000, 20_500, dtype=np.uint16).reshape(1, -1, 1), 3, axis=2)
+    array = decode(tiff16(gray + np.uint16([0, 300, 900]), iccprofile=P3))
+    assert (np.diff(array, axis=1) > 0.5 / 257).all()
 
 
-def test_IMG_26_out_of_gamut_colours_are_clipped(deep):
-    picture = decode(tiff16(deep, iccprofile=P3))
-    assert np.abs(picture - p3_to_srgb(deep / 257)).max() < 0.6
+def test_IMG_26_out_of_gamut_colors_are_clipped(deep):
+    array = decode(tiff16(deep, iccprofile=P3))
+    assert np.abs(array - p3_to_srgb(deep / 257)).max() < 0.6
 
 
 def test_IMG_26_srgb_of_16_bits_stays_what_it_is(deep):
     assert np.array_equal(quantize(decode(tiff16(deep, iccprofile=SRGB)), 16), deep)
 
 
-def grey_profile() -> bytes:
-    """Grey of gamma 1, by XYZ."""
+def gray_profile() -> bytes:
+    """Gray of gamma 1, by XYZ."""
     curve = b"curv" + bytes(4) + struct.pack(">I", 0)
     white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
     profile = bytearray(icc(b"GRAY", b"mntr", {b"kTRC": curve, b"wtpt": white}))
@@ -329,23 +329,23 @@ def grey_profile() -> bytes:
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_IMG_28_grey_of_16_bits_is_converted_finely(channels):
+def test_IMG_28_gray_of_16_bits_is_converted_finely(channels):
     """IEC 61966-2-1 of linear light."""
     light = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1) * 70 + 2000).astype(np.uint16)
     pixels = np.dstack([light, np.full_like(light, 65535)][:channels])
-    picture = decode(png16(pixels, chunk(b"iCCP", b"x\0\0" + zlib.compress(grey_profile()))))
+    array = decode(png16(pixels, chunk(b"iCCP", b"x\0\0" + zlib.compress(gray_profile()))))
     expected = 255 * (1.055 * (light / 65535) ** (1 / 2.4) - 0.055)
-    assert np.abs(picture - expected).max() < 0.02
+    assert np.abs(array - expected).max() < 0.02
 
 
 @pytest.mark.parametrize(
     "profile",
-    [b"garbage" * 30, P3[:200], cmyk_profile(50), grey_profile()],
-    ids=["garbage", "cut", "CMYK", "grey"],
+    [b"garbage" * 30, P3[:200], cmyk_profile(50), gray_profile()],
+    ids=["garbage", "cut", "CMYK", "gray"],
 )
 def test_IMG_27_a_corrupt_or_wrong_profile_of_16_bits_is_passed_over(deep, profile, caplog):
     assert np.array_equal(decode(tiff16(deep, iccprofile=profile)), values(deep))
-    text = "picture.png: the colour profile is damaged or does not fit, colours taken as sRGB"
+    text = "image.png: the color profile is damaged or does not fit, colors taken as sRGB"
     assert caplog.messages == [text]
 
 
@@ -361,11 +361,11 @@ def test_IMG_29_cmyk_of_16_bits_is_read_as_8(caplog):
     caplog.set_level(logging.DEBUG, "nst_tf")
     ink = np.zeros((HEIGHT, WIDTH, 4), np.uint16)
     ink[:9, :, 0] = 65535
-    picture = decode(tiff16(ink, photometric="separated"))
-    assert np.abs(picture[:9] - [0, 255, 255]).max() <= 3 and picture[9:].min() == 255
+    array = decode(tiff16(ink, photometric="separated"))
+    assert np.abs(array[:9] - [0, 255, 255]).max() <= 3 and array[9:].min() == 255
     assert caplog.messages == [
         "16 bits per channel are read as 8",
-        "picture.png: CMYK without a colour profile, colours are approximate",
+        "image.png: CMYK without a color profile, colors are approximate",
     ]
 
 
@@ -373,7 +373,7 @@ def test_IMG_29_cmyk_of_16_bits_is_read_as_8(caplog):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int16, np.uint32])
-def test_IMG_30_31_other_colour_of_16_or_32_bits_is_refused(dtype):
+def test_IMG_30_31_other_color_of_16_or_32_bits_is_refused(dtype):
     data = tiff16(np.ones((HEIGHT, WIDTH, 3), dtype))
     refusal(
         lambda: decode(data), "its pixels are of a kind that is not supported", "save it as PNG"
@@ -401,9 +401,9 @@ def test_IMG_10_12_a_tiff_of_16_bits_is_refused_by_its_header(deep):
     refusal(lambda: decode(data), "it has more than 100000000 pixels")
 
 
-def test_IMG_12_a_tile_far_larger_than_its_picture_is_refused_before_decoding(deep):
+def test_IMG_12_a_tile_far_larger_than_its_image_is_refused_before_decoding(deep):
     data = patched(patched(tiff16(deep, tile=(64, 64)), 322, 65_520), 323, 65_520)
-    refusal(lambda: decode(data), "damaged (its tiles are far larger than the picture)")
+    refusal(lambda: decode(data), "damaged (its tiles are far larger than the image)")
 
 
 def test_IMG_12_a_second_header_cannot_ask_for_more_than_the_first(deep):
@@ -413,7 +413,7 @@ def test_IMG_12_a_second_header_cannot_ask_for_more_than_the_first(deep):
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_deflate"])
-def test_IMG_07_a_tiff_cut_off_within_its_colour_profile_is_refused(random, compression):
+def test_IMG_07_a_tiff_cut_off_within_its_color_profile_is_refused(random, compression):
     noise = Image.fromarray(random.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8))
     for data in (
         saved(noise, "TIFF", compression=compression, icc_profile=P3),
@@ -504,7 +504,7 @@ def test_16_bits_are_refused_where_the_format_has_8(name):
     format_ = images.FORMATS[Path(name).suffix.lower()]
     refusal(
         lambda: images.check_output(Path(name), None, 16),
-        f"cannot write the picture ({name}): bit_depth is 16, and {format_} is written with 8 bits;"
+        f"cannot write the image ({name}): bit_depth is 16, and {format_} is written with 8 bits;"
         " choose .png or .tiff, or bit_depth 8",
     )
 
@@ -539,17 +539,15 @@ def test_RUN_05_the_longest_side_of_an_avif_is_what_can_be_read_again():
 
 def test_IMG_22_alpha_of_an_avif_is_composited_over_white():
     rgba = np.full((HEIGHT, WIDTH, 4), (200, 100, 0, 128), np.uint8)
-    picture = decode(saved(Image.fromarray(rgba), "AVIF", quality=100, subsampling="4:4:4"))
-    assert np.abs(picture - over_white(np.array([200, 100, 0]), np.array(128))).max() < 3
+    array = decode(saved(Image.fromarray(rgba), "AVIF", quality=100, subsampling="4:4:4"))
+    assert np.abs(array - over_white(np.array([200, 100, 0]), np.array(128))).max() < 3
 
 
 def test_IMG_26_the_profile_of_an_avif_is_heeded(ramps):
     pixels = (ramps >> 8).astype(np.uint8)
     options = {"quality": 100, "subsampling": "4:4:4", "icc_profile": P3}
-    picture = decode(saved(Image.fromarray(pixels), "AVIF", **options))
-    assert (
-        np.abs(picture - p3_to_srgb(pixels)).max() < 5 < np.abs(p3_to_srgb(pixels) - pixels).max()
-    )
+    array = decode(saved(Image.fromarray(pixels), "AVIF", **options))
+    assert np.abs(array - p3_to_srgb(pixels)).max() < 5 < np.abs(p3_to_srgb(pixels) - pixels).max()
 
 
 @pytest.mark.parametrize(
@@ -565,10 +563,10 @@ def test_IMG_10_an_avif_bomb_is_refused_by_its_header(side, words):
 
 
 def test_IMG_17_the_first_frame_of_an_animated_avif_is_used(caplog):
-    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "lime")]
-    picture = decode(saved(frames[0], "AVIF", save_all=True, append_images=frames[1:]))
-    assert np.abs(picture - [255, 0, 0]).max() < 5
-    assert caplog.messages == ["picture.png: animated, using the first of 2 frames"]
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "lime")]
+    array = decode(saved(frames[0], "AVIF", save_all=True, append_images=frames[1:]))
+    assert np.abs(array - [255, 0, 0]).max() < 5
+    assert caplog.messages == ["image.png: animated, using the first of 2 frames"]
 
 
 # Quality
@@ -590,10 +588,10 @@ def test_webp_has_no_loss_at_100_and_some_below(random):
 def test_more_quality_is_nearer_and_larger(random, suffix):
     y, x = np.mgrid[:120, :170]
     smooth = np.stack([y * 2, x * 1.4, 255 - y - x * 0.7], axis=-1)
-    picture = quantize(smooth + random.normal(0, 12, smooth.shape))
-    files = [images.encode(picture, suffix, "{}", quality=quality) for quality in (1, 40, 90)]
+    array = quantize(smooth + random.normal(0, 12, smooth.shape))
+    files = [images.encode(array, suffix, "{}", quality=quality) for quality in (1, 40, 90)]
     sizes = [len(file) for file in files]
-    errors = [np.abs(decode(file) - picture).mean() for file in files]
+    errors = [np.abs(decode(file) - array).mean() for file in files]
     assert sizes == sorted(set(sizes)) and errors == sorted(set(errors), reverse=True)
 
 
@@ -606,15 +604,15 @@ def test_png_and_tiff_ignore_quality(deep, suffix, depth):
 
 @pytest.mark.parametrize("quality", [0, 30])
 @pytest.mark.parametrize("suffix", [".jpg", ".avif"])
-def test_colour_keeps_its_resolution(suffix, quality):
-    """Columns of red and green of one pixel each, which 4:2:0 mixes to one colour."""
+def test_color_keeps_its_resolution(suffix, quality):
+    """Columns of red and green of one pixel each, which 4:2:0 mixes to one color."""
     stripes = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     stripes[:, ::2, 0], stripes[:, 1::2, 1] = 200, 102  # of the same luma
-    picture = decode(images.encode(stripes, suffix, "{}", quality=quality))
-    assert np.abs(picture - stripes).mean() < 25  # 4:2:0 gives 60 and more
+    array = decode(images.encode(stripes, suffix, "{}", quality=quality))
+    assert np.abs(array - stripes).mean() < 25  # 4:2:0 gives 60 and more
 
 
-# Colour profiles
+# Color profiles
 
 
 def lut_profile() -> bytes:
@@ -653,8 +651,8 @@ def test_without_a_profile_none_is_embedded(tmp_path, deep, suffix, depth):
     assert images.profile_of(tmp_path / "a") is None
 
 
-def test_a_picture_without_a_profile_is_converted_from_srgb(ramps):
-    """There and back is the same picture; white and black stay where they are."""
+def test_an_image_without_a_profile_is_converted_from_srgb(ramps):
+    """There and back is the same image; white and black stay where they are."""
     for data, tolerance in (
         (tiff16(ramps), 0.03),
         (saved(Image.fromarray((ramps >> 8).astype(np.uint8)), "PNG"), 2),
@@ -670,8 +668,8 @@ def test_a_picture_without_a_profile_is_converted_from_srgb(ramps):
 
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("source", [SRGB, P3], ids=["sRGB", "P3"])
-def test_a_picture_is_converted_from_its_profile_to_another(ramps, depth, source):
-    """Through the wide profile or at once, the colours in sRGB are the same."""
+def test_an_image_is_converted_from_its_profile_to_another(ramps, depth, source):
+    """Through the wide profile or at once, the colors in sRGB are the same."""
     other = display_p3()[:100] + b"\1" + display_p3()[101:]  # the same space, another file
     pixels = ramps if depth == 16 else (ramps >> 8).astype(np.uint8)
     data = images.encode(pixels, ".tif", "{}", profile=source)
@@ -680,11 +678,11 @@ def test_a_picture_is_converted_from_its_profile_to_another(ramps, depth, source
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF", "BMP"])
-def test_grey_is_grey_in_any_profile(format_):
-    grey = Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) % 251)
-    picture = decoding.decode(saved(grey.convert("L"), format_), LIMIT, profile=P3)
-    assert np.ptp(picture, axis=2).max() <= 1
-    assert np.abs(picture[..., 0] - np.asarray(grey)).max() <= 1
+def test_gray_is_gray_in_any_profile(format_):
+    gray = Image.fromarray(np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) % 251)
+    array = decoding.decode(saved(gray.convert("L"), format_), LIMIT, profile=P3)
+    assert np.ptp(array, axis=2).max() <= 1
+    assert np.abs(array[..., 0] - np.asarray(gray)).max() <= 1
 
 
 def test_cmyk_is_converted_whatever_is_kept(caplog):
@@ -698,11 +696,11 @@ def test_cmyk_is_converted_whatever_is_kept(caplog):
 
 def test_only_an_rgb_profile_that_can_be_written_is_kept(tmp_path):
     rgb = Image.new("RGB", (WIDTH, HEIGHT), (9, 99, 199))
-    grey, lab = Image.new("L", (WIDTH, HEIGHT), 9), Image.new("LAB", (WIDTH, HEIGHT))
-    kept = {"rgb": (rgb, P3), "grey in RGB": (grey, P3), "sRGB": (rgb, SRGB)}
+    gray, lab = Image.new("L", (WIDTH, HEIGHT), 9), Image.new("LAB", (WIDTH, HEIGHT))
+    kept = {"rgb": (rgb, P3), "gray in RGB": (gray, P3), "sRGB": (rgb, SRGB)}
     not_kept = {
         "no profile": (rgb, None),
-        "grey": (grey, grey_profile()),
+        "gray": (gray, gray_profile()),
         "LAB": (lab, LAB),
         "RGB pixels called CMYK": (rgb, cmyk_profile(50)),
         "garbage": (rgb, b"garbage" * 30),

@@ -181,3 +181,14 @@ def test_WGT_21_without_a_network_the_command_says_what_to_do(tmp_path):
     assert "cannot download the weights (https://storage.googleapis.com/" in line
     assert "use --weights=normalised" in line
     assert not (tmp_path / "o.png").exists()
+
+
+def test_WGT_23_without_a_home_folder_the_remedy_is_named(monkeypatch):
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+
+    def no_home(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.expanduser", no_home)
+    with pytest.raises(MachineError, match="there is no home folder; set KERAS_HOME, or use --we"):
+        download.cached("https://localhost/a.h5", MD5, 100, INSTEAD)

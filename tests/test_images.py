@@ -1,6 +1,6 @@
-"""Pictures in and out: every row of what can be wrong with a picture file, and the arrays between.
+"""Images in and out: every row of what can be wrong with an image file, and the arrays between.
 
-Pictures are made here, 23 rows by 37 columns unless a row needs otherwise.
+Images are made here, 23 rows by 37 columns unless a row needs otherwise.
 """
 
 import errno
@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from nst_tf.errors import InputError, NumericalError
-from nst_tf.image.arrays import quantize
+from nst_tf.image.arrays import check_image, quantize
 from nst_tf.image.resize import cover, resize, resized_shape
 from nst_tf.io import decoding, images
 from nst_tf.io.files import atomic_write
@@ -40,7 +40,7 @@ LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 
 @pytest.fixture
 def rgb() -> np.ndarray:
-    """A smooth picture with no symmetry, so that JPEG keeps it and a turned one differs."""
+    """A smooth image with no symmetry, so that JPEG keeps it and a turned one differs."""
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     return np.stack([y * 10, x * 6, 255 - 4 * y - 3 * x], axis=-1).clip(0, 255).astype(np.uint8)
 
@@ -52,11 +52,11 @@ def saved(image: Image.Image, format_: str, **options) -> bytes:
 
 
 def decode(data: bytes) -> np.ndarray:
-    picture = decoding.decode(data, LIMIT, "picture.png")
-    assert picture.dtype == np.float32
-    assert picture.ndim == 3 and picture.shape[2] == 3
-    assert np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 255
-    return picture
+    array = decoding.decode(data, LIMIT, "image.png")
+    assert array.dtype == np.float32
+    assert array.ndim == 3 and array.shape[2] == 3
+    assert np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255
+    return array
 
 
 def refusal(call, *words: str, kind: type[Exception] = InputError) -> str:
@@ -74,9 +74,9 @@ def chunk(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
+def png(width: int, height: int, depth: int, color: int, rows: bytes) -> bytes:
     """A PNG by hand, for what Pillow does not write. `rows` include the filter bytes."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     start, data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header), zlib.compress(rows)
     return start + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
@@ -97,7 +97,7 @@ def tiff(photometric: int, bits: list[int], data: bytes, *extra: tuple[int, int]
     return b"II*\0" + struct.pack("<I", end) + data + directory + (b"" if place else packed)
 
 
-# Files that are not there, or not pictures
+# Files that are not there, or not images
 
 
 def test_IMG_01_missing_file_is_refused(tmp_path):
@@ -117,7 +117,8 @@ def test_IMG_03_unreadable_file_is_refused_as_another_user(tmp_path):
         folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     script = """
         import os, sys, pathlib
-        from nst_tf import errors, images               # while we may still read the package
+        from nst_tf import errors
+        from nst_tf.io import images               # while we may still read the package
         os.setgroups([]); os.setgid(65534); os.setuid(65534)
         path = pathlib.Path(sys.argv[1])
         path.stat()                                     # it is the file that is closed, not the way
@@ -128,7 +129,7 @@ def test_IMG_03_unreadable_file_is_refused_as_another_user(tmp_path):
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(path)],
-        cwd=Path(images.__file__).parents[1],
+        cwd=Path(images.__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=60,
@@ -160,13 +161,13 @@ def test_IMG_04_empty_file_is_refused(tmp_path):
         (b"   ", "   "),
     ],
 )
-def test_IMG_05_a_failed_download_is_not_a_picture(data, start):
-    refusal(lambda: decode(data), f"not a picture (starts with '{start}")
+def test_IMG_05_a_failed_download_is_not_an_image(data, start):
+    refusal(lambda: decode(data), f"not an image (starts with '{start}")
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF"])
 def test_IMG_06_content_decides_not_the_name(tmp_path, rgb, format_):
-    path = tmp_path / "picture.txt"
+    path = tmp_path / "image.txt"
     path.write_bytes(saved(Image.fromarray(rgb), format_))
     tolerance = {"JPEG": 12, "WEBP": 30, "GIF": 60, "AVIF": 12}.get(format_, 0)
     assert np.abs(images.read(path, LIMIT) - rgb).max() <= tolerance
@@ -198,9 +199,9 @@ def test_IMG_35_other_formats_are_named_and_refused(name, head):
         ("EPS", "format EPS is not supported"),
         ("PPM", "format PNM is not supported"),
         ("JPEG2000", "format JPEG 2000 is not supported"),
-        ("TGA", "not a picture"),
-        ("ICO", "not a picture"),
-        ("SGI", "not a picture"),
+        ("TGA", "not an image"),
+        ("ICO", "not an image"),
+        ("SGI", "not an image"),
     ],
 )
 def test_IMG_35_decoders_nobody_needs_stay_out_even_for_good_files(rgb, format_, words):
@@ -262,11 +263,11 @@ def test_IMG_41_a_good_link_is_followed(tmp_path, rgb):
 def test_IMG_42_the_file_may_vanish_once_read(tmp_path, rgb):
     path = tmp_path / "a.tif"
     path.write_bytes(saved(Image.fromarray(rgb), "TIFF"))
-    picture = images.read(path, LIMIT)
+    array = images.read(path, LIMIT)
     path.write_bytes(bytes(9000))
     path.unlink()
-    assert np.array_equal(picture, rgb)
-    picture += 0  # ours to write to, no view of the file
+    assert np.array_equal(array, rgb)
+    array += 0  # ours to write to, no view of the file
 
 
 def test_IMG_46_a_file_too_big_is_refused_unread(tmp_path):
@@ -299,7 +300,7 @@ def test_IMG_37_any_name_works_and_is_escaped_in_messages(tmp_path, monkeypatch,
     path.write_bytes(saved(Image.fromarray(rgb), "PNG"))
     assert np.array_equal(images.read(path, LIMIT), rgb)
     path.write_bytes(b"<html>")
-    refusal(lambda: images.read(path, LIMIT), "not a picture")
+    refusal(lambda: images.read(path, LIMIT), "not an image")
 
 
 def test_IMG_37_a_name_too_long_is_refused(tmp_path):
@@ -344,7 +345,7 @@ def test_IMG_11_above_pillows_limit_a_higher_one_of_ours_does_not_count():
     refusal(call, f"more than {decoding.MAX_PIXELS} pixels", f"({decoding.MAX_PIXELS} at most)")
 
 
-def test_IMG_10_between_pillows_warning_and_our_limit_a_picture_is_decoded(
+def test_IMG_10_between_pillows_warning_and_our_limit_an_image_is_decoded(
     rgb, monkeypatch, recwarn
 ):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH - 1)
@@ -390,11 +391,11 @@ def test_IMG_14_no_width_or_height_is_refused(size):
 
 @pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG"])
 def test_IMG_17_the_first_frame_of_an_animation_is_used(rgb, format_, caplog):
-    frames = [Image.new("RGB", (WIDTH, HEIGHT), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (WIDTH, HEIGHT), color) for color in ("red", "lime", "blue")]
     options = {"lossless": True} if format_ == "WEBP" else {}
     data = saved(frames[0], format_, save_all=True, append_images=frames[1:], **options)
     assert np.array_equal(decode(data), np.broadcast_to([255, 0, 0], (HEIGHT, WIDTH, 3)))
-    assert caplog.messages == ["picture.png: animated, using the first of 3 frames"]
+    assert caplog.messages == ["image.png: animated, using the first of 3 frames"]
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_deflate"])
@@ -403,7 +404,7 @@ def test_IMG_18_the_first_page_of_a_tiff_is_used(rgb, compression, caplog):
     other = Image.new("RGB", (5, 60))
     data = saved(first, "TIFF", save_all=True, append_images=[other], compression=compression)
     assert np.array_equal(decode(data), rgb)
-    assert caplog.messages == ["picture.png: animated, using the first of 2 frames"]
+    assert caplog.messages == ["image.png: animated, using the first of 2 frames"]
 
 
 def test_IMG_34_a_phones_mpo_is_a_jpeg(rgb, caplog):
@@ -416,7 +417,7 @@ def test_IMG_34_a_phones_mpo_is_a_jpeg(rgb, caplog):
     assert caplog.messages == []
 
 
-# What each orientation does to an upright picture so that turning it back gives the picture.
+# What each orientation does to an upright image so that turning it back gives the image.
 STORED = {
     1: lambda p: p,
     2: lambda p: p[:, ::-1],
@@ -437,14 +438,14 @@ def with_orientation(orientation: int) -> Image.Exif:
 
 @pytest.mark.parametrize("format_", ["PNG", "WEBP", "TIFF", "JPEG", "AVIF"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_IMG_20_all_orientations_give_the_same_picture(rgb, orientation, format_):
+def test_IMG_20_all_orientations_give_the_same_image(rgb, orientation, format_):
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](rgb)))
     options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
     options["AVIF"] = {"quality": 100, "subsampling": "4:4:4"}
     exif = with_orientation(orientation)
-    picture = decode(saved(stored, format_, exif=exif, **options.get(format_, {})))
-    assert picture.shape == (HEIGHT, WIDTH, 3)
-    assert np.abs(picture - rgb).max() <= (3 if format_ in ("JPEG", "AVIF") else 0)
+    array = decode(saved(stored, format_, exif=exif, **options.get(format_, {})))
+    assert array.shape == (HEIGHT, WIDTH, 3)
+    assert np.abs(array - rgb).max() <= (3 if format_ in ("JPEG", "AVIF") else 0)
 
 
 @pytest.mark.parametrize("suffix", images.FORMATS)
@@ -476,8 +477,8 @@ def test_IMG_21_an_unknown_orientation_counts_as_upright(rgb, orientation, caplo
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP"])
 def test_IMG_21_corrupt_exif_counts_as_upright(rgb, exif, format_, caplog, recwarn):
     options = {"lossless": True} if format_ == "WEBP" else {}
-    picture = decode(saved(Image.fromarray(rgb), format_, exif=exif, **options))
-    assert np.abs(picture - rgb).max() <= (12 if format_ == "JPEG" else 0)
+    array = decode(saved(Image.fromarray(rgb), format_, exif=exif, **options))
+    assert np.abs(array - rgb).max() <= (12 if format_ == "JPEG" else 0)
     assert len(caplog.messages) <= 1
     assert not recwarn.list
 
@@ -489,10 +490,10 @@ def test_IMG_21_exif_that_cannot_be_written_back_still_turns(rgb, monkeypatch, c
     data = saved(Image.fromarray(rgb[::-1, ::-1]), "PNG", exif=with_orientation(3))
     monkeypatch.setattr(Image.Exif, "tobytes", broken)
     assert np.array_equal(decode(data), rgb)
-    assert caplog.messages == ["picture.png: EXIF is damaged, the picture may not be upright"]
+    assert caplog.messages == ["image.png: EXIF is damaged, the image may not be upright"]
 
 
-# Alpha, palettes, grey
+# Alpha, palettes, gray
 
 
 def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -500,10 +501,10 @@ def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return rgb * share + 255 * (1 - share)
 
 
-def test_IMG_22_hidden_colours_stay_hidden(caplog):
+def test_IMG_22_hidden_colors_stay_hidden(caplog):
     data = saved(Image.new("RGBA", (WIDTH, HEIGHT), (255, 0, 0, 0)), "PNG")
     assert np.array_equal(decode(data), np.full((HEIGHT, WIDTH, 3), 255))
-    assert caplog.messages == ["picture.png: transparent, put on white"]
+    assert caplog.messages == ["image.png: transparent, put on white"]
 
 
 @pytest.mark.parametrize("format_", ["PNG", "WEBP", "TIFF"])
@@ -511,9 +512,9 @@ def test_IMG_22_alpha_is_composited_over_white(rgb, format_, caplog):
     alpha = (np.arange(HEIGHT * WIDTH) % 256).astype(np.uint8).reshape(HEIGHT, WIDTH)
     image = Image.fromarray(np.dstack([rgb, alpha]))
     options = {"lossless": True, "exact": True} if format_ == "WEBP" else {}
-    picture = decode(saved(image, format_, **options))
-    assert np.allclose(picture, over_white(rgb, alpha), atol=1e-3)
-    assert caplog.messages == ["picture.png: transparent, put on white"]
+    array = decode(saved(image, format_, **options))
+    assert np.allclose(array, over_white(rgb, alpha), atol=1e-3)
+    assert caplog.messages == ["image.png: transparent, put on white"]
 
 
 def test_IMG_22_an_opaque_alpha_changes_nothing_and_says_nothing(rgb, caplog):
@@ -523,10 +524,10 @@ def test_IMG_22_an_opaque_alpha_changes_nothing_and_says_nothing(rgb, caplog):
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
-def test_IMG_23_grey_with_alpha(rgb, format_):
-    grey, alpha = rgb[..., 0], rgb[..., 1]
-    image = Image.merge("LA", [Image.fromarray(grey), Image.fromarray(alpha)])
-    expected = over_white(np.stack([grey] * 3, -1), alpha)
+def test_IMG_23_gray_with_alpha(rgb, format_):
+    gray, alpha = rgb[..., 0], rgb[..., 1]
+    image = Image.merge("LA", [Image.fromarray(gray), Image.fromarray(alpha)])
+    expected = over_white(np.stack([gray] * 3, -1), alpha)
     assert np.allclose(decode(saved(image, format_)), expected, atol=1e-3)
 
 
@@ -540,7 +541,7 @@ def test_IMG_23_palette_with_alpha(rgb):
 
 @pytest.mark.parametrize("channels", [1, 3], ids=["La", "RGBa"])
 def test_IMG_23_premultiplied_alpha(rgb, channels):
-    """Associated alpha (ExtraSamples 1): what is stored is colour times alpha."""
+    """Associated alpha (ExtraSamples 1): what is stored is color times alpha."""
     alpha = rgb[..., 1] // 2 + 100
     stored = (rgb[..., :channels] * (alpha[..., np.newaxis] / 255)).round().astype(np.uint8)
     bits = [8] * (channels + 1)
@@ -556,41 +557,41 @@ def test_IMG_19_palette_with_transparency_bytes(caplog, recwarn):
     image = Image.new("P", (WIDTH, HEIGHT), 1)
     image.putpalette([10, 20, 30, 200, 100, 0, 5, 5, 5])
     image.paste(2, (0, 0, WIDTH, 4))
-    picture = decode(saved(image, "PNG", transparency=b"\xff\x80\x00"))
-    assert np.array_equal(picture[:4], np.full((4, WIDTH, 3), 255))
+    array = decode(saved(image, "PNG", transparency=b"\xff\x80\x00"))
+    assert np.array_equal(array[:4], np.full((4, WIDTH, 3), 255))
     expected = over_white(np.array([200, 100, 0]), np.array(128))
-    assert np.allclose(picture[4:], expected, atol=1e-3)
-    assert caplog.messages == ["picture.png: transparent, put on white"]
+    assert np.allclose(array[4:], expected, atol=1e-3)
+    assert caplog.messages == ["image.png: transparent, put on white"]
     assert not recwarn.list
 
 
-def test_IMG_19_one_transparent_palette_index_or_colour(rgb):
+def test_IMG_19_one_transparent_palette_index_or_color(rgb):
     image = Image.new("P", (WIDTH, HEIGHT), 1)
     image.putpalette([10, 20, 30, 200, 100, 0])
     assert decode(saved(image, "GIF", transparency=1)).min() == 255
     single = Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3))
     assert decode(saved(single, "PNG", transparency=(1, 2, 3))).min() == 255
     assert decode(saved(single, "PNG", transparency=(1, 2, 4))).max() == 3
-    grey = Image.new("L", (WIDTH, HEIGHT), 7)
-    assert decode(saved(grey, "PNG", transparency=7)).min() == 255
+    gray = Image.new("L", (WIDTH, HEIGHT), 7)
+    assert decode(saved(gray, "PNG", transparency=7)).min() == 255
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "BMP", "GIF"])
-def test_IMG_24_grey_becomes_rgb(rgb, format_):
-    picture = decode(saved(Image.fromarray(rgb[..., 0]), format_))
+def test_IMG_24_gray_becomes_rgb(rgb, format_):
+    array = decode(saved(Image.fromarray(rgb[..., 0]), format_))
     tolerance = 4 if format_ == "JPEG" else 0
-    assert np.abs(picture - rgb[..., :1]).max() <= tolerance
-    assert np.array_equal(picture[..., 0], picture[..., 2])
+    assert np.abs(array - rgb[..., :1]).max() <= tolerance
+    assert np.array_equal(array[..., 0], array[..., 2])
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF", "BMP", "GIF"])
 def test_IMG_24_bilevel_becomes_black_and_white(rgb, format_):
     bits = rgb[..., 0] > 100
-    picture = decode(saved(Image.fromarray(bits), format_))
-    assert np.array_equal(picture, np.repeat(bits[..., np.newaxis] * 255, 3, axis=2))
+    array = decode(saved(Image.fromarray(bits), format_))
+    assert np.array_equal(array, np.repeat(bits[..., np.newaxis] * 255, 3, axis=2))
 
 
-# Colour spaces and profiles
+# Color spaces and profiles
 
 
 def icc(space: bytes, class_: bytes, tags: dict[bytes, bytes]) -> bytes:
@@ -629,23 +630,21 @@ def test_IMG_25_cmyk_with_a_profile_is_converted_by_it(format_, caplog):
     """L* 50 is sRGB 119 (CIE 1976 and IEC 61966-2-1), where the plain conversion says cyan."""
     image = Image.new("CMYK", (WIDTH, HEIGHT), (0, 0, 0, 0))
     image.paste((255, 0, 0, 0), (0, 0, 16, 16))
-    picture = decode(saved(image, format_, icc_profile=cmyk_profile(50)))
-    assert np.abs(picture[:8, :8] - 119).max() <= 3
-    assert picture[:, 25:].min() >= 252
+    array = decode(saved(image, format_, icc_profile=cmyk_profile(50)))
+    assert np.abs(array[:8, :8] - 119).max() <= 3
+    assert array[:, 25:].min() >= 252
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "TIFF"])
 def test_IMG_25_cmyk_without_a_profile_is_converted_plainly(format_, caplog):
-    """Adobe stores CMYK JPEGs inverted; paper must still be white and ink coloured."""
+    """Adobe stores CMYK JPEGs inverted; paper must still be white and ink colored."""
     image = Image.new("CMYK", (WIDTH, HEIGHT), (0, 0, 0, 0))
     image.paste((255, 0, 0, 0), (0, 0, 16, 16))
-    picture = decode(saved(image, format_))
-    assert np.abs(picture[:8, :8] - [0, 255, 255]).max() <= 3
-    assert picture[:, 25:].min() >= 252
-    assert caplog.messages == [
-        "picture.png: CMYK without a colour profile, colours are approximate"
-    ]
+    array = decode(saved(image, format_))
+    assert np.abs(array[:8, :8] - [0, 255, 255]).max() <= 3
+    assert array[:, 25:].min() >= 252
+    assert caplog.messages == ["image.png: CMYK without a color profile, colors are approximate"]
 
 
 # Colorants adapted to D50: sRGB's as in its ICC profile, Display P3's as in Apple's.
@@ -681,27 +680,27 @@ def from_linear(v: np.ndarray) -> np.ndarray:
 def test_IMG_26_display_p3_is_converted_to_srgb(rgb, format_, caplog):
     options = {"lossless": True} if format_ == "WEBP" else {}
     data = saved(Image.fromarray(rgb), format_, icc_profile=display_p3(), **options)
-    picture, expected = decode(data), p3_to_srgb(rgb)
+    array, expected = decode(data), p3_to_srgb(rgb)
     assert np.abs(expected - rgb).max() > 20  # or the test says nothing
-    assert np.abs(picture - expected).max() <= 2
+    assert np.abs(array - expected).max() <= 2
     assert caplog.messages == []
 
 
-def test_IMG_26_the_profile_holds_for_the_colours_under_alpha(rgb):
+def test_IMG_26_the_profile_holds_for_the_colors_under_alpha(rgb):
     alpha = rgb[..., 1] // 2 + 100
     image = Image.fromarray(np.dstack([rgb, alpha]))
-    picture = decode(saved(image, "PNG", icc_profile=display_p3()))
-    assert np.abs(picture - over_white(p3_to_srgb(rgb), alpha)).max() <= 2
+    array = decode(saved(image, "PNG", icc_profile=display_p3()))
+    assert np.abs(array - over_white(p3_to_srgb(rgb), alpha)).max() <= 2
 
 
 def test_IMG_26_srgb_stays_what_it_is(rgb):
-    picture = decode(saved(Image.fromarray(rgb), "PNG", icc_profile=SRGB))
-    assert np.abs(picture - rgb).max() <= 1
+    array = decode(saved(Image.fromarray(rgb), "PNG", icc_profile=SRGB))
+    assert np.abs(array - rgb).max() <= 1
 
 
-def test_IMG_26_grey_with_an_rgb_profile_is_converted(rgb, caplog):
-    picture = decode(saved(Image.fromarray(rgb[..., 0]), "PNG", icc_profile=SRGB))
-    assert np.abs(picture - rgb[..., :1]).max() <= 1
+def test_IMG_26_gray_with_an_rgb_profile_is_converted(rgb, caplog):
+    array = decode(saved(Image.fromarray(rgb[..., 0]), "PNG", icc_profile=SRGB))
+    assert np.abs(array - rgb[..., :1]).max() <= 1
     assert caplog.messages == []
 
 
@@ -715,9 +714,9 @@ def test_IMG_26_output_is_untagged_srgb(rgb, suffix):
     "profile", [b"garbage", SRGB[:200], cmyk_profile(50)], ids=["garbage", "cut", "wrong space"]
 )
 def test_IMG_27_a_corrupt_or_wrong_profile_is_passed_over(rgb, profile, caplog):
-    picture = decode(saved(Image.fromarray(rgb), "PNG", icc_profile=profile))
-    assert np.array_equal(picture, rgb)
-    text = "picture.png: the colour profile is damaged or does not fit, colours taken as sRGB"
+    array = decode(saved(Image.fromarray(rgb), "PNG", icc_profile=profile))
+    assert np.array_equal(array, rgb)
+    text = "image.png: the color profile is damaged or does not fit, colors taken as sRGB"
     assert caplog.messages == [text]
 
 
@@ -726,19 +725,19 @@ def test_IMG_33_lab_is_converted(options, caplog):
     """L* 50 is sRGB 119; L* 50, a* 30 by CIE 15:2004, 8.2.1.1, over D50."""
     image = Image.new("LAB", (WIDTH, HEIGHT), (128, 128, 128))
     image.paste((128, 158, 128), (0, 0, WIDTH, 5))
-    picture = decode(saved(image, "TIFF", **options))
+    array = decode(saved(image, "TIFF", **options))
     assert caplog.messages == []
-    assert np.abs(picture[5:] - 119).max() <= 2
+    assert np.abs(array[5:] - 119).max() <= 2
     fy = (128 / 2.55 + 16) / 116
     xyz = np.array([0.9642, 1, 0.8249]) * np.array([fy + 30 / 500, fy, fy]) ** 3
-    assert np.abs(picture[:5] - from_linear(np.linalg.inv(SRGB_TO_XYZ) @ xyz)).max() <= 2
+    assert np.abs(array[:5] - from_linear(np.linalg.inv(SRGB_TO_XYZ) @ xyz)).max() <= 2
 
 
 @pytest.mark.parametrize("compression", ["raw", "jpeg"])
 def test_IMG_33_ycbcr_is_converted(rgb, compression):
     image = Image.fromarray(rgb).convert("YCbCr")
-    picture = decode(saved(image, "TIFF", compression=compression))
-    assert np.abs(picture - rgb).max() <= (25 if compression == "jpeg" else 3)
+    array = decode(saved(image, "TIFF", compression=compression))
+    assert np.abs(array - rgb).max() <= (25 if compression == "jpeg" else 3)
 
 
 # Depth
@@ -750,18 +749,18 @@ def ramp16() -> np.ndarray:
 
 
 @pytest.mark.parametrize("format_", ["PNG", "TIFF"])
-def test_IMG_28_grey_of_16_bits_keeps_range_and_precision(format_):
-    picture = decode(saved(Image.fromarray(ramp16()), format_))
-    assert picture[0, 0, 0] == 0 and picture[-1, -1, 2] == 255
-    assert np.allclose(picture, ramp16()[..., np.newaxis] / 257.0, atol=1e-4)
+def test_IMG_28_gray_of_16_bits_keeps_range_and_precision(format_):
+    array = decode(saved(Image.fromarray(ramp16()), format_))
+    assert array[0, 0, 0] == 0 and array[-1, -1, 2] == 255
+    assert np.allclose(array, ramp16()[..., np.newaxis] / 257.0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B"])
 def test_IMG_28_both_byte_orders(mode):
     order = "<u2" if mode == "I;16" else ">u2"
     image = Image.frombytes(mode, (WIDTH, HEIGHT), ramp16().astype(order).tobytes())
-    picture = decode(saved(image, "TIFF"))
-    assert np.allclose(picture[..., 1], ramp16() / 257.0, atol=1e-4)
+    array = decode(saved(image, "TIFF"))
+    assert np.allclose(array[..., 1], ramp16() / 257.0, atol=1e-4)
 
 
 def test_IMG_28_white_may_be_zero():
@@ -769,27 +768,27 @@ def test_IMG_28_white_may_be_zero():
     assert np.allclose(decode(data)[..., 0], ramp16() / 257.0, atol=1e-4)
 
 
-def test_IMG_28_grey_of_12_bits_has_the_full_range():
+def test_IMG_28_gray_of_12_bits_has_the_full_range():
     values = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) * 4095 // (HEIGHT * WIDTH - 1)
     rows = b""
     for row in values:  # each row is padded to whole bytes
         bits = "".join(f"{value:012b}" for value in row)
         rows += int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8))
-    picture = decode(tiff(1, [12], rows))
-    assert np.allclose(picture[..., 0], values * (255 / 4095), atol=1e-3)
+    array = decode(tiff(1, [12], rows))
+    assert np.allclose(array[..., 0], values * (255 / 4095), atol=1e-3)
 
 
 def test_IMG_28_orientation_and_transparency_hold_for_16_bits():
     image = Image.fromarray(np.ascontiguousarray(np.rot90(ramp16())))
     last = int(ramp16()[3, 5])
-    picture = decode(saved(image, "PNG", exif=with_orientation(6), transparency=last))
+    array = decode(saved(image, "PNG", exif=with_orientation(6), transparency=last))
     expected = ramp16() / 257.0
     expected[3, 5] = 255
-    assert np.allclose(picture[..., 0], expected, atol=1e-4)
+    assert np.allclose(array[..., 0], expected, atol=1e-4)
 
 
 def test_IMG_28_a_profile_holds_for_16_bits():
-    """A grey of gamma 1 whose middle is sRGB 188 (IEC 61966-2-1)."""
+    """A gray of gamma 1 whose middle is sRGB 188 (IEC 61966-2-1)."""
     curve = b"curv" + bytes(4) + struct.pack(">I", 0)
     white = b"XYZ " + bytes(4) + struct.pack(">iii", 63190, 65536, 54061)
     profile = bytearray(icc(b"GRAY", b"mntr", {b"kTRC": curve, b"wtpt": white}))
@@ -801,8 +800,8 @@ def test_IMG_28_a_profile_holds_for_16_bits():
 def test_IMG_29_rgb_of_16_bits_keeps_its_precision(rgb, caplog):
     deep = rgb.astype(np.uint16) * 257 + 100
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
-    picture = decode(png(WIDTH, HEIGHT, 16, 2, rows))
-    assert np.array_equal(picture, deep.astype(np.float32) / np.float32(257))
+    array = decode(png(WIDTH, HEIGHT, 16, 2, rows))
+    assert np.array_equal(array, deep.astype(np.float32) / np.float32(257))
     assert caplog.messages == []
 
 
@@ -852,18 +851,18 @@ def test_IMG_36_warnings_of_ours_reach_the_terminal(capfd, rgb):
         decode(saved(Image.new("RGBA", (WIDTH, HEIGHT)), "PNG"))
     finally:
         logging.getLogger("nst_tf").removeHandler(handler)
-    assert capfd.readouterr().err == "picture.png: transparent, put on white\n"
+    assert capfd.readouterr().err == "image.png: transparent, put on white\n"
 
 
 def test_IMG_36_reading_works_with_descriptor_2_closed(tmp_path, rgb):
     (tmp_path / "a.tif").write_bytes(saved(Image.fromarray(rgb), "TIFF"))
     script = (
-        "import os, sys; from pathlib import Path; from nst_tf import images; os.close(2);"
+        "import os, sys; from pathlib import Path; from nst_tf.io import images; os.close(2);"
         "print(images.read(Path(sys.argv[1]), 1000).shape)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "a.tif")],
-        cwd=Path(images.__file__).parents[1],
+        cwd=Path(images.__file__).parents[2],
         stdout=subprocess.PIPE,
         timeout=60,
         check=True,
@@ -876,6 +875,152 @@ def test_reading_leaves_pillow_and_warnings_as_they_were(rgb):
     decode(saved(Image.fromarray(rgb), "TIFF"))
     refusal(lambda: decode(bomb(14_000, 14_000)))
     assert (Image.MAX_IMAGE_PIXELS, warnings.filters, os.fstat(2).st_ino) == before
+
+
+# Arrays, tensors and images of Pillow
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64, np.float16, np.float64])
+def test_an_array_of_any_number_type_is_accepted(rgb, dtype):
+    array = check_image(rgb.astype(dtype), "content")
+    assert array.dtype == np.float32
+    assert np.array_equal(array, rgb)
+
+
+def test_float32_is_not_copied(rgb):
+    array = rgb.astype(np.float32)
+    assert check_image(array, "content") is array
+
+
+@pytest.mark.parametrize(
+    ("array", "text"),
+    [
+        (np.full((4, 5, 3), 0.5), "its values, from 0.5 to 0.5, look like the range [0, 1]; "
+         "multiply by 255"),
+        (np.linspace(0, 1, 60).reshape(4, 5, 3), "from 0 to 1, look like the range [0, 1]"),
+        (np.ones((1, 4, 5, 3)), "it has shape [1, 4, 5, 3]; remove the batch axis"),
+        (np.ones((2, 4, 5, 3)), "give one image of the batch"),
+        (np.ones((4, 5)), "it has shape [4, 5]; repeat the channel: give numpy.stack("),
+        (np.ones((4, 5, 1)), "repeat the channel: give numpy.repeat("),
+        (np.ones((4, 5, 4)), "remove the alpha channel: give image[:, :, :3]"),
+        (np.ones((3, 4, 5)), "move the channels last: give numpy.moveaxis(image, 0, -1)"),
+        (np.ones((4, 5, 2)), "give RGB of shape [H, W, 3] with finite values in [0, 255]"),
+        (np.ones((0, 5, 3)), "it has shape [0, 5, 3]; give RGB"),
+        (np.ones((4, 5, 3), bool), "its type is bool; give RGB"),
+        (np.ones((4, 5, 3), complex), "its type is complex128"),
+        (np.full((4, 5, 3), "a"), "its type is <U1"),
+        (np.full((4, 5, 3), 256), "values from 256 to 256; give RGB"),
+        (np.full((4, 5, 3), -1), "values from -1 to -1"),
+        (np.full((4, 5, 3), np.nan), "values from nan to nan"),
+        (np.full((4, 5, 3), np.inf), "values from inf to inf"),
+    ],
+)  # fmt: skip
+def test_an_array_that_is_not_an_image_is_refused_with_the_remedy(array, text):
+    refusal(lambda: check_image(array, "style"), "the style array is not an image: ", text)
+
+
+def test_the_remedies_for_shapes_give_images(rgb):
+    gray = rgb[..., 0]
+    for array in (rgb[np.newaxis][0], np.stack([gray] * 3, axis=-1), np.moveaxis(
+        np.moveaxis(rgb, -1, 0), 0, -1), np.repeat(gray[..., np.newaxis], 3, axis=-1),
+    ):  # fmt: skip
+        assert check_image(array, "content").shape == rgb.shape
+
+
+@pytest.mark.parametrize("values", [[0.0], [1.0], [0.0, 1.0], [0.0, 0.5, 2.0]])
+def test_IMG_44_a_black_or_almost_black_image_is_legal(values):
+    """All that a file of 8 bits can hold: whole numbers, also with none above 1."""
+    array = np.resize(np.float32(values), (4, 5, 3))
+    assert np.array_equal(check_image(array, "content"), array)
+
+
+def test_a_tensor_of_any_library_is_an_image(rgb):
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return rgb.astype(dtype or rgb.dtype)
+
+    assert np.array_equal(images.as_image(Tensor(), "content"), rgb)
+    assert np.array_equal(images.as_image(rgb.tolist(), "content"), rgb)
+
+
+def test_a_tensor_of_tensorflow_is_an_image_also_in_bfloat16(rgb):
+    tf = pytest.importorskip("tensorflow")
+    for dtype in (tf.uint8, tf.float32, tf.float64):
+        assert np.array_equal(images.as_image(tf.cast(rgb, dtype), "content"), rgb)
+    rounded = images.as_image(tf.cast(rgb, tf.bfloat16), "content")
+    assert rounded.dtype == np.float32
+    assert np.abs(rounded - rgb).max() <= 0.5
+    half = tf.fill((4, 5, 3), tf.cast(0.5, tf.bfloat16))
+    refusal(lambda: images.as_image(half, "style"), "look like the range [0, 1]")
+
+
+@pytest.mark.parametrize("value", [None, 3, object(), [[1], [1, 2]], b"bytes"])
+def test_what_holds_no_image_is_refused(value):
+    refusal(lambda: images.as_image(value, "content"), "content")
+
+
+def test_a_tensor_that_cannot_be_converted_is_refused_with_its_reason():
+    class OnGraphicsCard:
+        def __array__(self, dtype=None, copy=None):
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    refusal(
+        lambda: images.as_image(OnGraphicsCard(), "style"),
+        "the style cannot be converted to a NumPy array: OnGraphicsCard: can't convert cuda:0",
+    )
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_a_path_is_an_image(tmp_path, rgb, kind):
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(Image.fromarray(rgb), "PNG"))
+    assert np.array_equal(images.as_image(kind(path), "content"), rgb)
+    assert np.array_equal(images.read(kind(path)), rgb)
+    assert images.profile_of(kind(path)) is None and images.settings_of(kind(path)) is None
+    refusal(lambda: images.as_image(kind(path), "content", 100), "more than 100 pixels")
+    refusal(lambda: images.as_image(kind(tmp_path / "no.png"), "content"), "no such file")
+
+
+def pillow_images(rgb: np.ndarray) -> dict[str, bytes]:
+    image, turned = Image.fromarray(rgb), Image.fromarray(np.ascontiguousarray(np.rot90(rgb)))
+    gray = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 70
+    alpha = np.dstack([rgb, rgb[..., 1]])
+    return {
+        "RGB": saved(image, "PNG"),
+        "L": saved(image.convert("L"), "PNG"),
+        "1": saved(image.convert("1"), "PNG"),
+        "P": saved(image.convert("P"), "GIF"),
+        "CMYK": saved(image.convert("CMYK"), "JPEG"),
+        "RGBA": saved(Image.fromarray(alpha), "PNG"),
+        "LA": saved(image.convert("LA"), "PNG"),
+        "palette with transparency": saved(image.convert("P"), "PNG", transparency=b"\x80\x00"),
+        "16 bits": saved(Image.fromarray(gray), "PNG"),
+        "16 bits, white is zero": tiff(0, [16], gray.tobytes()),
+        "JPEG, turned": saved(turned, "JPEG", exif=with_orientation(6)),
+        "TIFF, turned": saved(turned, "TIFF", exif=with_orientation(6)),
+        "profile": saved(image, "PNG", icc_profile=display_p3()),
+    }
+
+
+@pytest.mark.parametrize("kind", pillow_images(np.zeros((HEIGHT, WIDTH, 3), np.uint8)))
+def test_an_image_of_pillow_is_converted_as_its_file(rgb, kind, caplog):
+    data = pillow_images(rgb)[kind]
+    expected = decode(data)
+    messages = [message.removeprefix("image.png: ") for message in caplog.messages]
+    caplog.clear()
+    with Image.open(io.BytesIO(data)) as image:
+        array = images.as_image(image, "content")
+        assert np.array_equal(array, expected)
+        assert caplog.messages == [f"the content image: {message}" for message in messages]
+        assert np.array_equal(images.as_image(image, "content"), expected)  # it was not changed
+
+
+def test_images_of_pillow_that_cannot_be_converted_are_refused(rgb):
+    floats = Image.fromarray(np.zeros((HEIGHT, WIDTH), np.float32))
+    refusal(lambda: images.as_image(floats, "style"), "floating-point", "the style image")
+    data = saved(Image.fromarray(rgb), "BMP")
+    with Image.open(io.BytesIO(data[: len(data) // 2])) as cut:
+        refusal(lambda: images.as_image(cut, "style"), "the file is cut short or damaged")
 
 
 # Resizing and rounding
@@ -908,9 +1053,9 @@ def test_IMG_16_scaled_shapes(shape, longer_side, expected):
 
 
 def test_resize_to_the_same_shape_changes_nothing(rgb):
-    picture = rgb + np.float32(0.25)
-    result = resize(picture.clip(0, 255), rgb.shape[:2])
-    assert np.array_equal(result, picture.clip(0, 255))
+    array = rgb + np.float32(0.25)
+    result = resize(array.clip(0, 255), rgb.shape[:2])
+    assert np.array_equal(result, array.clip(0, 255))
 
 
 def lanczos(signal: np.ndarray, size: int) -> np.ndarray:
@@ -925,25 +1070,25 @@ def lanczos(signal: np.ndarray, size: int) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(46, 74), (11, 18), (30, 10), (1, 1)])
 def test_resize_is_lanczos_in_floating_point(shape):
-    picture = np.random.default_rng(3).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
-    expected = lanczos(picture.astype(np.float64), shape[0])
+    array = np.random.default_rng(3).uniform(0, 255, (HEIGHT, WIDTH, 3)).astype(np.float32)
+    expected = lanczos(array.astype(np.float64), shape[0])
     expected = lanczos(expected.swapaxes(0, 1), shape[1]).swapaxes(0, 1).clip(0, 255)
-    result = resize(picture, shape)
+    result = resize(array, shape)
     assert result.dtype == np.float32 and result.shape == (*shape, 3)
     assert np.abs(result - expected).max() < 1e-2  # 8-bit resampling would be off by up to 0.5
 
 
 def test_resize_clips_the_overshoot_at_an_edge():
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    picture[:, 18:] = 255
-    result = resize(picture, (46, 74))
+    array = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    array[:, 18:] = 255
+    result = resize(array, (46, 74))
     assert result.min() == 0 and result.max() == 255
 
 
 def test_cover_keeps_the_aspect_and_the_centre():
     y, x = np.mgrid[:40, :120].astype(np.float32)
-    picture = np.stack([y * 6, x * 2, x * 0], axis=-1)
-    result = cover(picture, (20, 30))  # scaled by a half, then 15 columns off each side
+    array = np.stack([y * 6, x * 2, x * 0], axis=-1)
+    result = cover(array, (20, 30))  # scaled by a half, then 15 columns off each side
     assert result.shape == (20, 30, 3) and result.dtype == np.float32
     rows, columns = (np.arange(20) + 0.5) * 2 - 0.5, (np.arange(30) + 15 + 0.5) * 2 - 0.5
     assert np.abs(result[3:-3, 5, 0] - rows[3:-3] * 6).max() < 0.5
@@ -961,10 +1106,10 @@ def test_RUN_36_rounding_clips_and_goes_to_the_nearest():
 @pytest.mark.parametrize("depth", [8, 16])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_RUN_36_a_value_that_is_not_finite_is_refused(value, depth):
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-    picture[3, 4, 1] = value
+    array = np.zeros((HEIGHT, WIDTH, 3), np.float32)
+    array[3, 4, 1] = value
     text = "1 of its 2553 values are not finite"
-    refusal(lambda: quantize(picture, depth), text, kind=NumericalError)
+    refusal(lambda: quantize(array, depth), text, kind=NumericalError)
 
 
 # Output
@@ -981,7 +1126,7 @@ def test_RUN_36_a_value_that_is_not_finite_is_refused(value, depth):
     ],
 )
 def test_RUN_05_an_unknown_suffix_is_refused(name, words):
-    refusal(lambda: images.check_output(Path(name), None), "cannot write the picture", words)
+    refusal(lambda: images.check_output(Path(name), None), "cannot write the image", words)
 
 
 @pytest.mark.parametrize(
@@ -1014,16 +1159,16 @@ def test_RUN_37_what_was_written_is_read_back(tmp_path, suffix):
     noise = np.random.default_rng(5).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
     path = tmp_path / ("out" + suffix)
     atomic_write(path, images.encode(noise, suffix, SETTINGS))
-    picture = images.read(path, LIMIT)
+    array = images.read(path, LIMIT)
     if images.FORMATS[suffix] in ("JPEG", "AVIF"):
-        assert picture.shape == noise.shape
-        assert np.abs(picture - noise).mean() < 4  # quality 90 gives 6.5, 4:2:0 gives 45
+        assert array.shape == noise.shape
+        assert np.abs(array - noise).mean() < 4  # quality 90 gives 6.5, 4:2:0 gives 45
     else:
-        assert np.array_equal(picture, noise)
+        assert np.array_equal(array, noise)
     assert images.settings_of(path) == SETTINGS
 
 
-def test_the_same_picture_gives_the_same_bytes(rgb):
+def test_the_same_image_gives_the_same_bytes(rgb):
     for suffix in images.FORMATS:
         digests = {hashlib.sha256(images.encode(rgb, suffix, SETTINGS)).digest() for _ in "ab"}
         assert len(digests) == 1

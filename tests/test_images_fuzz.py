@@ -1,4 +1,4 @@
-"""Damaged and hostile bytes: a refusal or a picture, never anything else."""
+"""Damaged and hostile bytes: a refusal or an image, never anything else."""
 
 import functools
 import io
@@ -43,20 +43,20 @@ def file_of(format_: str) -> bytes:
 
 
 def outcome(data: bytes) -> np.ndarray | str:
-    """The picture, or the text of the refusal; anything else that is raised fails the test."""
+    """The image, or the text of the refusal; anything else that is raised fails the test."""
     try:
-        picture = decode(data, LIMIT, "fuzz")
+        array = decode(data, LIMIT, "fuzz")
     except InputError as error:
         text = str(error)
         assert all(" " <= c <= "~" for c in text), text
         return text
-    assert picture.dtype == np.float32 and picture.shape[2] == 3
-    assert np.isfinite(picture).all() and picture.min() >= 0 and picture.max() <= 255
-    return picture
+    assert array.dtype == np.float32 and array.shape[2] == 3
+    assert np.isfinite(array).all() and array.min() >= 0 and array.max() <= 255
+    return array
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_IMG_07_truncated_picture_is_refused(format_):
+def test_IMG_07_truncated_image_is_refused(format_):
     whole = file_of(format_)
     assert len(whole) > 1200  # so that one percent holds the signature
     for percent in range(1, 100):
@@ -67,7 +67,7 @@ def test_IMG_07_truncated_picture_is_refused(format_):
 
 @pytest.mark.parametrize("missing", range(1, 6))
 @pytest.mark.parametrize("format_", FORMATS)
-def test_IMG_08_without_its_last_bytes_a_picture_is_whole_or_refused(format_, missing):
+def test_IMG_08_without_its_last_bytes_an_image_is_whole_or_refused(format_, missing):
     """A PNG ends in 12 bytes that hold no pixels; there, and only there, acceptance is promised."""
     found = outcome(file_of(format_)[:-missing])
     if isinstance(found, str):

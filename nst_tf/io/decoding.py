@@ -1,9 +1,11 @@
-"""The bytes of a picture file to float32 RGB: limits, orientation, depth, colour and alpha."""
+"""Decoding of image files to float32 RGB: limits, orientation, bit depth, color and alpha."""
 
 import io
 import logging
 import re
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -21,11 +23,10 @@ logger = logging.getLogger("nst_tf")
 
 _Deep = npt.NDArray[np.uint16]
 
-# Above this, Pillow itself refuses to open a picture (a decompression bomb).
+# Above this, Pillow itself refuses to open an image (a decompression bomb).
 MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
 
-# Other decoders stay out: nobody needs them here, and each is a way in for a hostile file.
-# Pillow opens a phone's MPO through JPEG.
+# Other decoders are excluded, since each is attack surface. Pillow opens a phone's MPO as JPEG.
 _DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
 if features.check("avif"):  # which Pillow can be built without
     _DECODERS.append("AVIF")
@@ -47,36 +48,37 @@ _SIGNATURES = {
     "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
 }
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-_RGB_SPACE = b"RGB "  # what an ICC profile says of its space, ICC.1:2022, 7.2.6
-_LARGEST_PROFILE = 2**20  # what Pillow reads back from a PNG
-_DEEP_PNG = {"RGB;16B": 3, "RGBA;16B": 4, "LA;16B": 2}  # what Pillow calls it, and its channels
+_RGB_SPACE = b"RGB "  # the data colour space of an ICC profile, ICC.1:2022, 7.2.6
+_LARGEST_PROFILE = 2**20  # the most that Pillow reads from a PNG
+_DEEP_PNG = {"RGB;16B": 3, "RGBA;16B": 4, "LA;16B": 2}  # Pillow's name to the number of channels
 _DAMAGED = "the file is cut short or damaged"
-_BAD_EXIF = "EXIF is damaged, the picture may not be upright"
+_BAD_EXIF = "EXIF is damaged, the image may not be upright"
 _SAVE_AGAIN = "get it again, or open it elsewhere and save it as PNG"
 
 
 def decode(
     data: bytes, max_pixels: int, where: object = "", profile: bytes | None = None
 ) -> ImageArray:
-    """Decodes a JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF; the content decides, not a name.
+    """Decodes JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF, recognized by content.
 
-    The picture is turned upright as its EXIF says, converted by its colour profile, without which
-    it counts as sRGB, and put on white where it is transparent. 16 bits in a PNG or TIFF keep
-    their precision, but CMYK is read as 8. Of several frames or pages the first is taken. What was
-    lost is logged as a warning.
+    The EXIF orientation is applied, the colors are converted from the embedded profile (sRGB
+    without one), and transparency is composited over white. PNG and TIFF of 16 bits keep their
+    precision, except CMYK, which is read as 8. The first of several frames or pages is used. What
+    is lost is logged as a warning.
 
     Args:
         data: The bytes of the file.
         max_pixels: The most pixels to decode, checked against the header before decoding;
             anything above `MAX_PIXELS` counts as that.
         where: The file's name for messages.
-        profile: The RGB colour profile to convert to, as from `rgb_profile`; without one, sRGB.
+        profile: The RGB color profile to convert to, as from `rgb_profile`; None for sRGB.
 
     Returns:
         RGB [H, W, 3] in [0, 255].
 
     Raises:
-        InputError: It is no picture, a format or depth that is not supported, damaged or too large.
+        InputError: The data is not an image, is damaged or too large, or its format or bit depth
+            is not supported.
     """
     limit = min(max_pixels, MAX_PIXELS)
     too_large = _refusal(
@@ -90,12 +92,8 @@ def decode(
             image = _open(data)
             if image.width * image.height > limit:
                 raise too_large
-            if image.mode in ("I", "F"):
-                kind = (
-                    "32-bit or signed integers" if image.mode == "I" else "floating-point numbers"
-                )
-                raise _refusal(f"its pixels are {kind}", "convert to 8- or 16-bit unsigned", where)
-            picture = _to_rgb(data, image, profile, notes)
+            _check_mode(image, where)
+            rgb = _to_rgb(data, image, profile, notes)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -107,17 +105,49 @@ def decode(
         raise _refusal(reason, _SAVE_AGAIN, where) from error
     for note in notes:
         warn(f"{where}: {note}")
-    return picture
+    return rgb
+
+
+def from_pillow(image: Image.Image, where: object = "") -> ImageArray:
+    """Converts a Pillow image to what `decode` gives for a file, with 8 bits for colors.
+
+    Args:
+        image: An image of any mode but "I" and "F". It is not changed.
+        where: The image's name for messages.
+
+    Returns:
+        RGB [H, W, 3] in [0, 255], sRGB.
+
+    Raises:
+        InputError: The mode is not supported, or the file it is loaded from is damaged.
+    """
+    _check_mode(image, where)
+    notes: list[str] = []
+    try:
+        image.load()
+        rgb = _loaded_to_rgb(image, getattr(image, "tag_v2", {}), None, notes, in_place=False)
+    except Exception as error:  # damaged files make decoders raise anything
+        raise _refusal(f"{_DAMAGED} ({str(error)[:80]})", _SAVE_AGAIN, where) from error
+    for note in notes:
+        warn(f"{where}: {note}")
+    return rgb
+
+
+def _check_mode(image: Image.Image, where: object) -> None:
+    kinds = {"I": "32-bit or signed integers", "F": "floating-point numbers"}
+    if image.mode in kinds:
+        why = f"its pixels are {kinds[image.mode]}"
+        raise _refusal(why, "convert to 8- or 16-bit unsigned", where)
 
 
 def rgb_profile(data: bytes) -> bytes | None:
-    """Finds the colour profile of a picture whose values are RGB.
+    """Returns the color profile of an RGB image.
 
     Args:
         data: The bytes of the file, of any kind.
 
     Returns:
-        The ICC profile, to which other pictures can be converted; None where there is none.
+        The ICC profile, to which other images can be converted; None where there is none.
     """
     try:
         with system.quiet():
@@ -134,7 +164,7 @@ def rgb_profile(data: bytes) -> bytes | None:
 
 
 def _open(data: bytes) -> ImageFile:
-    """Reads the header; refuses a TIFF whose tags are cut off, as its colours may be among them."""
+    """Reads the header; refuses a TIFF whose tags are cut off, as its profile may be among them."""
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
         image = Image.open(io.BytesIO(data), formats=_DECODERS)
@@ -145,7 +175,7 @@ def _open(data: bytes) -> ImageFile:
 
 
 def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> ImageArray:
-    """Decodes an opened picture; `notes` gains what the user should know."""
+    """Decodes an opened image; appends to `notes` what the user should know."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview or a depth map
         notes.append(f"animated, using the first of {frames} frames")
@@ -155,58 +185,71 @@ def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str
     if any("CMYK;16" in str(tile) for tile in image.tile):
         logger.debug("16 bits per channel are read as 8")
     image.load()
+    return _loaded_to_rgb(image, getattr(image, "tag_v2", {}), target, notes, in_place=True)
+
+
+def _loaded_to_rgb(
+    image: Image.Image,
+    tags: Mapping[int, Any],
+    target: bytes | None,
+    notes: list[str],
+    *,
+    in_place: bool,
+) -> ImageArray:
+    """Converts a loaded image; `in_place` saves a copy of it."""
     profile = image.info.get("icc_profile")
-    _turn_upright(image, notes)
-    if image.mode.startswith("I;16"):
-        return _grey16_to_rgb(image, profile, target, notes)
-    return _shallow_to_rgb(image, profile, target, notes)
-
-
-def _turn_upright(image: Image.Image, notes: list[str]) -> None:
-    """Turns the picture in place as its EXIF orientation says."""
     try:
-        ImageOps.exif_transpose(image, in_place=True)
+        if in_place:
+            ImageOps.exif_transpose(image, in_place=True)
+        else:
+            image = ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes; the pixels are still good
         notes.append(_BAD_EXIF)
+    if image.mode.startswith("I;16"):
+        return _gray16_to_rgb(image, tags, profile, target, notes)
+    return _shallow_to_rgb(image, profile, target, notes)
 
 
 def _shallow_to_rgb(
     image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
 ) -> ImageArray:
-    """Converts what Pillow holds in 8 bits."""
+    """Converts an image that Pillow holds in 8 bits."""
     alpha: npt.NDArray[np.float32] | None = None
-    grey = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
         alpha = np.asarray(image.getchannel("A"), np.float32) / np.float32(255)
     if image.mode not in ("CMYK", "LAB"):
-        image = image.convert("L" if grey else "RGB")
+        image = image.convert("L" if gray else "RGB")
     elif image.mode == "CMYK" and not profile:
-        notes.append("CMYK without a colour profile, colours are approximate")
+        notes.append("CMYK without a color profile, colors are approximate")
     return _on_white(_converted(image, profile, target, notes), alpha, notes)
 
 
-def _grey16_to_rgb(
-    image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
+def _gray16_to_rgb(
+    image: Image.Image,
+    tags: Mapping[int, Any],
+    profile: bytes | None,
+    target: bytes | None,
+    notes: list[str],
 ) -> ImageArray:
-    """Scales 16-bit grey as it is; Pillow's own conversion clips it to white."""
+    """Scales 16-bit gray to [0, 255]; Pillow's own conversion clips it to white."""
     values = np.asarray(image)
     transparent = image.info.get("transparency")
     alpha = None if transparent is None else (values != transparent).astype(np.float32)
-    tags = getattr(image, "tag_v2", {})
     white = 4095 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero; Pillow leaves it so
         values = white - values
-    grey = (values / (white / 255)).astype(np.float32)[:, :, np.newaxis]
-    return _on_white(_converted(grey, profile, target, notes), alpha, notes)
+    gray = (values / (white / 255)).astype(np.float32)[:, :, np.newaxis]
+    return _on_white(_converted(gray, profile, target, notes), alpha, notes)
 
 
 def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
-    """Tells how colour of 16 bits is stored, which Pillow reads as 8; None of other pictures."""
+    """Returns the stored shape of color of 16 bits, which Pillow reads as 8; None for others."""
     if isinstance(image, PngImageFile):
         channels = _DEEP_PNG.get(str(image.tile[0].args))
-        transparent = "transparency" in image.info  # which libpng makes a channel of
+        transparent = "transparency" in image.info  # which libpng turns into a channel
         return (image.height, image.width, channels + transparent) if channels else None
     if not isinstance(image, TiffImageFile):
         return None
@@ -214,17 +257,17 @@ def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
     rgb = tags.get(ExifTags.Base.PhotometricInterpretation) == 2
     if not rgb or set(tags.get(ExifTags.Base.BitsPerSample, ())) != {16}:
         return None
-    # A tile is decoded whole, however small the picture.
+    # A tile is decoded whole, however small the image.
     if tags.get(ExifTags.Base.TileWidth, 1) * tags.get(ExifTags.Base.TileLength, 1) > MAX_PIXELS:
-        raise ValueError("its tiles are far larger than the picture")
+        raise ValueError("its tiles are far larger than the image")
     channels = tags[ExifTags.Base.SamplesPerPixel]
-    # As stored: Pillow's own width and height are those of the picture turned upright.
+    # As stored: Pillow's own width and height are those of the upright image.
     shape = tags[ExifTags.Base.ImageLength], tags[ExifTags.Base.ImageWidth]
     return (channels, *shape) if _is_planar(image) else (*shape, channels)
 
 
 def _deep_samples(data: bytes, image: ImageFile, shape: tuple[int, ...]) -> _Deep:
-    """Decodes [H, W, channels]; what differs from the `shape` in the header is refused."""
+    """Decodes [H, W, channels]; data that differs from the `shape` in the header is refused."""
     out = np.empty(shape, np.uint16)
     if not isinstance(image, TiffImageFile):
         imagecodecs.png_decode(data, out=out)
@@ -240,17 +283,17 @@ def _is_planar(image: TiffImageFile) -> bool:
 def _deep_to_rgb(
     samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]
 ) -> ImageArray:
-    """Does for colour of 16 bits what Pillow does for 8."""
-    picture = from_integers(_turned(samples, _orientation(image, notes)))
+    """Converts color of 16 bits as Pillow converts that of 8."""
+    stored = from_integers(_oriented(samples, _orientation(image, notes)))
     alpha: npt.NDArray[np.float32] | None = None
-    colours = np.ascontiguousarray(picture[:, :, : 1 if picture.shape[2] == 2 else 3])
+    colors = np.ascontiguousarray(stored[:, :, : 1 if stored.shape[2] == 2 else 3])
     if image.has_transparency_data:
-        alpha = picture[:, :, -1] / np.float32(255)
+        alpha = stored[:, :, -1] / np.float32(255)
         if getattr(image, "tag_v2", {}).get(ExifTags.Base.ExtraSamples) == (1,):  # premultiplied
             opaque = np.maximum(alpha, np.float32(1 / 65535))[:, :, np.newaxis]
-            colours = np.minimum(colours / opaque, np.float32(255))
+            colors = np.minimum(colors / opaque, np.float32(255))
     profile = image.info.get("icc_profile")
-    return _on_white(_converted(colours, profile, target, notes), alpha, notes)
+    return _on_white(_converted(colors, profile, target, notes), alpha, notes)
 
 
 def _orientation(image: ImageFile, notes: list[str]) -> int:
@@ -261,8 +304,8 @@ def _orientation(image: ImageFile, notes: list[str]) -> int:
         return 1
 
 
-def _turned(samples: _Deep, orientation: int) -> _Deep:
-    """Turns [H, W, channels] upright from an EXIF orientation (Exif 2.32, 4.6.4 A)."""
+def _oriented(samples: _Deep, orientation: int) -> _Deep:
+    """Applies an EXIF orientation to [H, W, channels] (Exif 2.32, 4.6.4 A)."""
     if orientation in (5, 6, 7, 8):
         samples = samples.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -275,13 +318,13 @@ def _turned(samples: _Deep, orientation: int) -> _Deep:
 def _converted(
     pixels: Image.Image | ImageArray, profile: bytes | None, target: bytes | None, notes: list[str]
 ) -> ImageArray:
-    """Converts by the file's colour profile to RGB of the profile `target`, or sRGB.
+    """Converts colors from the file's profile to another.
 
     Args:
-        pixels: An image in L, RGB, CMYK or LAB, or grey or RGB [H, W, 1 or 3] in [0, 255].
-        profile: What the file says its values mean.
-        target: What the result's values are to mean.
-        notes: Gains what the user should know.
+        pixels: An image in L, RGB, CMYK or LAB, or gray or RGB [H, W, 1 or 3] in [0, 255].
+        profile: The ICC profile of the file, if any.
+        target: The ICC profile of the result; None for sRGB.
+        notes: What the user should know is appended.
 
     Returns:
         RGB [H, W, 3] in [0, 255].
@@ -290,7 +333,7 @@ def _converted(
         try:
             return _transform(pixels, profile, target or _SRGB)
         except (ImageCms.PyCMSError, imagecodecs.CmsError, OSError, ValueError):
-            notes.append("the colour profile is damaged or does not fit, colours taken as sRGB")
+            notes.append("the color profile is damaged or does not fit, colors taken as sRGB")
     rgb = _as_rgb(pixels)
     return rgb if target in (None, profile) else _transform(rgb, _SRGB, target)
 
@@ -302,28 +345,28 @@ def _as_rgb(pixels: Image.Image | ImageArray) -> ImageArray:
 
 
 def _transform(pixels: Image.Image | ImageArray, source: bytes, target: bytes) -> ImageArray:
-    """Converts from one profile to another; an array in floating point, where nothing is rounded.
+    """Converts from one profile to another; arrays in floating point, without rounding.
 
-    LittleCMS is quick with 8 bits, and coarse with 16: there it interpolates in a grid.
+    LittleCMS is fast with 8 bits and inaccurate with 16, where it interpolates in a grid.
     """
     if isinstance(pixels, Image.Image):
         if pixels.mode == "L" and _space(source) == _RGB_SPACE:
             pixels = pixels.convert("RGB")
-        here, there = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (source, target))
-        transform = ImageCms.buildTransform(here, there, pixels.mode, "RGB")
+        from_, to = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (source, target))
+        transform = ImageCms.buildTransform(from_, to, pixels.mode, "RGB")
         return np.asarray(transform.apply(pixels), np.float32)
     if _space(source) == _RGB_SPACE:
         pixels = _as_rgb(pixels)
-    colours = imagecodecs.cms_transform(
+    colors = imagecodecs.cms_transform(
         np.ascontiguousarray(pixels / np.float32(255)),
         source,
         target,
         colorspace="gray" if pixels.shape[2] == 1 else "rgb",
         outcolorspace="rgb",
     )
-    if not np.isfinite(colours).all():
+    if not np.isfinite(colors).all():
         raise ValueError("the profile leads to values that are not finite")
-    scaled: ImageArray = np.clip(colours * np.float32(255), 0, 255)
+    scaled: ImageArray = np.clip(colors * np.float32(255), 0, 255)
     return scaled.reshape(*pixels.shape[:2], 3)
 
 
@@ -334,7 +377,7 @@ def _space(profile: bytes) -> bytes:
 def _on_white(
     rgb: ImageArray, alpha: npt.NDArray[np.float32] | None, notes: list[str]
 ) -> ImageArray:
-    """Lays RGB [H, W, 3] over white where alpha [H, W] in [0, 1] is below 1."""
+    """Composites RGB [H, W, 3] over white by alpha [H, W] in [0, 1]."""
     if alpha is None or alpha.min() == 1:
         return rgb
     notes.append("transparent, put on white")
@@ -342,7 +385,7 @@ def _on_white(
 
 
 def _name_the_unknown(head: bytes) -> tuple[str, str]:
-    """Says why and what to do when no decoder takes a file that begins with `head`."""
+    """Returns why and what to do when no decoder accepts a file that begins with `head`."""
     for name, pattern in _SIGNATURES.items():
         if re.match(pattern, head, re.DOTALL):
             if name == "TIFF":
@@ -351,8 +394,8 @@ def _name_the_unknown(head: bytes) -> tuple[str, str]:
                 return _DAMAGED, _SAVE_AGAIN
             return f"format {name} is not supported", "convert to PNG or JPEG"
     start = head.split(maxsplit=1)[0][:16] if head.strip() else head[:16]
-    return f"not a picture (starts with {start.decode('latin-1')!r})", "name a PNG or JPEG"
+    return f"not an image (starts with {start.decode('latin-1')!r})", "name a PNG or JPEG"
 
 
 def _refusal(why: str, remedy: str, where: object) -> InputError:
-    return InputError("cannot read the picture", why, remedy, where=where)
+    return InputError("cannot read the image", why, remedy, where=where)

@@ -1,4 +1,4 @@
-"""Files from the network: whole and with the right hash under their final name, or not at all."""
+"""Downloads: stored under their final name only when complete and of the right hash."""
 
 import hashlib
 import os
@@ -10,38 +10,38 @@ from nst_tf.errors import InputError, MachineError
 from nst_tf.io import files
 
 _TIMEOUT = 30.0
-"""Seconds without an answer, as when a name is looked up, a server stalls."""
+"""Seconds to wait for a connection or for more data."""
 
 _DEADLINE = 1800.0
-"""Seconds in all: a server that gives a byte now and then must not hold a run for ever."""
+"""Seconds for the whole download, against a server that sends a byte now and then."""
 
-_PIECE = 2**18
+_CHUNK = 2**18
 
 
 def cached(url: str, md5: str, limit: int, instead: str) -> bytes:
-    """Fetches a file, or finds it where Keras too keeps what it fetched.
+    """Downloads a file, or returns the copy in Keras' cache.
 
     Args:
-        url: Where it is.
-        md5: Its hash, as its publisher states it.
+        url: The address.
+        md5: The MD5 that its publisher states.
         limit: The most bytes it may have.
-        instead: What to do where it cannot be had.
+        instead: What to do where it cannot be downloaded.
 
     Returns:
         Its bytes.
 
     Raises:
-        MachineError: It cannot be fetched or kept, or is another than it should be.
+        MachineError: It cannot be downloaded or stored, or its hash is wrong.
     """
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    folder = _cache_folder(instead)
     path = folder / url.rpartition("/")[2]
     if path.exists():
-        data = _kept(path, limit)
+        data = _read_cached(path, limit)
         if _md5(data) == md5:
             return data
-    # Now, not after a long download, it turns out whether there is a place for it.
+    # Checked now, not after a long download.
     files.prepare_folder(folder, f"make that folder writable, or {instead}")
-    data = _fetched(url, limit, instead)
+    data = _downloaded(url, limit, instead)
     if _md5(data) != md5:
         raise MachineError(
             "cannot use what was downloaded",
@@ -54,32 +54,41 @@ def cached(url: str, md5: str, limit: int, instead: str) -> bytes:
     return data
 
 
-def _kept(path: Path, limit: int) -> bytes:
+def _cache_folder(instead: str) -> Path:
+    try:
+        return Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()) / "models"
+    except RuntimeError as error:
+        raise MachineError(
+            "cannot store a download", "there is no home folder", f"set KERAS_HOME, or {instead}"
+        ) from error
+
+
+def _read_cached(path: Path, limit: int) -> bytes:
     try:
         return files.read(path, "what was downloaded", limit, "delete it")
     except InputError:
-        return b""  # fetched again
+        return b""  # it is downloaded again
 
 
-def _fetched(url: str, limit: int, instead: str) -> bytes:
-    began = time.monotonic()
-    pieces: list[bytes] = []
+def _downloaded(url: str, limit: int, instead: str) -> bytes:
+    start = time.monotonic()
+    chunks: list[bytes] = []
     size = 0
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-            while piece := answer.read(_PIECE):
-                pieces.append(piece)
-                size += len(piece)
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as response:
+            while chunk := response.read(_CHUNK):
+                chunks.append(chunk)
+                size += len(chunk)
                 if size > limit:
-                    raise ValueError(f"more than the {limit} bytes allowed came")
-                if time.monotonic() - began > _DEADLINE:
+                    raise ValueError(f"more than the {limit} bytes allowed were sent")
+                if time.monotonic() - start > _DEADLINE:
                     raise TimeoutError(f"it took more than {_DEADLINE:.0f} s")
     except (OSError, ValueError) as error:
         raise MachineError(
             "cannot download the weights", f"{type(error).__name__}: {str(error)[:200]}", instead,
             where=url,
         ) from error  # fmt: skip
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 def _md5(data: bytes) -> str:

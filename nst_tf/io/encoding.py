@@ -1,4 +1,4 @@
-"""Pixels of 8 or 16 bits to the bytes of a picture file, with the settings that made them."""
+"""Encoding of 8- and 16-bit pixels to image files, with the settings of the run."""
 
 import io
 import zlib
@@ -26,7 +26,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 )
 """The suffix of an output file to Pillow's name of the format."""
 
-_DEEP = ("PNG", "TIFF")  # what holds 16 bits
+_DEEP = ("PNG", "TIFF")  # formats of 16 bits
 # libjpeg's JPEG_MAX_DIMENSION, WebP's 14 bits, what libavif reads
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
 _SOFTWARE = "nst_tf"
@@ -34,18 +34,18 @@ _PNG_HEADER = 8 + 12 + 13  # the signature, and the chunk IHDR with its 13 bytes
 
 
 def check_output(path: Path, shape: tuple[int, int] | None = None, bit_depth: int = 8) -> None:
-    """Refuses at the start what `encode` could not write at the end.
+    """Checks before the work that `encode` can write the result.
 
     Args:
         path: The output file; only its name is looked at.
-        shape: Height and width of the picture to come, once known.
-        bit_depth: 8 or 16 bits a channel.
+        shape: Height and width of the image, once known.
+        bit_depth: 8 or 16 bits per channel.
 
     Raises:
-        InputError: The suffix is unknown, or the format cannot hold a side so long or values so
-            deep, or this installation cannot write it.
+        InputError: The suffix is unknown, the side is too long or the bit depth too high for the
+            format, or this installation cannot write it.
     """
-    what = "cannot write the picture"
+    what = "cannot write the image"
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         why = f"the format follows the suffix, and {path.suffix!r} is not known"
@@ -66,21 +66,19 @@ def check_output(path: Path, shape: tuple[int, int] | None = None, bit_depth: in
 def encode(
     pixels: Pixels, suffix: str, settings: str, *, quality: int = 0, profile: bytes | None = None
 ) -> bytes:
-    """Encodes a picture with the settings that made it.
+    """Encodes an image with the settings that made it.
 
-    PNG and TIFF hold the pixels exactly. The others lose what `quality` says, but never any
-    resolution of colour in JPEG and AVIF. The file has no orientation, which means upright.
-    `Software` and `ImageDescription`, as tags of a TIFF and otherwise in an Exif block, hold the
-    settings.
+    PNG and TIFF are lossless. The others lose precision by `quality`, but JPEG and AVIF keep the
+    full resolution of color (4:4:4). The file has no orientation tag. The settings are written to
+    the tags `Software` and `ImageDescription`, of the TIFF or of an Exif block.
 
     Args:
-        pixels: RGB [H, W, 3]; of 16 bits for PNG and TIFF only.
+        pixels: RGB [H, W, 3]; uint16 for PNG and TIFF only.
         suffix: One of `FORMATS`, in any case.
         settings: ASCII of less than 60,000 characters (a JPEG's Exif ends there), such as JSON.
-        quality: 1 to 100 for JPEG, WebP and AVIF, or 0 for 95, and WebP without loss; WebP has
-            no loss at 100 either. PNG and TIFF ignore it.
-        profile: The ICC profile of the pixels; without one they are sRGB, and the file says
-            nothing of it.
+        quality: 1 to 100 for JPEG, WebP and AVIF; 0 for 95, or lossless WebP. WebP is lossless at
+            100 too. PNG and TIFF ignore it.
+        profile: The ICC profile of the pixels, which is embedded; None for sRGB, without a profile.
 
     Returns:
         The bytes of the file.
@@ -89,7 +87,7 @@ def encode(
     exif = Image.Exif()
     exif[ExifTags.Base.Software] = _SOFTWARE
     exif[ExifTags.Base.ImageDescription] = settings
-    if pixels.dtype == np.uint16:  # which Pillow does not write in colour
+    if pixels.dtype == np.uint16:  # which Pillow does not write in color
         if name == "TIFF":
             return _deep_tiff(pixels, settings, profile)
         return _deep_png(pixels, exif, profile)
@@ -100,7 +98,7 @@ def encode(
 
 
 def _options(name: str, quality: int) -> dict[str, object]:
-    """Returns what Pillow is told of a format."""
+    """Returns Pillow's options for a format."""
     match name:
         case "PNG":
             return {"compress_level": 6}
@@ -139,18 +137,18 @@ def _deep_tiff(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
 
 
 def settings_in(data: bytes) -> str | None:
-    """Finds the settings that `encode` put into a file.
+    """Returns the settings that `encode` wrote into a file.
 
     Args:
         data: The bytes of the file.
 
     Returns:
-        The settings, or None when this program did not write it.
+        The settings, or None when the file was not written by nst_tf.
 
     Raises:
-        Exception: Of any kind, when it is no picture or damaged.
+        Exception: Of any kind, when the data is not an image or is damaged.
     """
     exif = Image.open(io.BytesIO(data), formats=tuple(FORMATS.values())).getexif()
     settings = exif.get(ExifTags.Base.ImageDescription)
-    mine = exif.get(ExifTags.Base.Software) == _SOFTWARE
-    return settings if mine and isinstance(settings, str) else None
+    written_here = exif.get(ExifTags.Base.Software) == _SOFTWARE
+    return settings if written_here and isinstance(settings, str) else None
