@@ -74,7 +74,7 @@ def test_IMG_05_text_as_content(without_tensorflow, tmp_path):
     (tmp_path / "page.jpg").write_text("<!DOCTYPE html><title>404</title>")
     line = refusal(without_tensorflow, tmp_path, *given(content="page.jpg"))
     assert "page.jpg" in line
-    assert "not a picture (starts with '<!DOCTYPE')" in line
+    assert "not an image (starts with '<!DOCTYPE')" in line
 
 
 def test_IMG_07_truncated_picture(without_tensorflow, tmp_path):

@@ -207,7 +207,7 @@ def test_RUN_31_a_loss_that_is_not_finite_ends_with_the_best_picture(tmp_path):
 
 def test_a_wrong_picture_leaves_nothing(tmp_path):
     (tmp_path / "c.png").write_text("no picture")
-    with pytest.raises(InputError, match="not a picture"):
+    with pytest.raises(InputError, match="not an image"):
         run.run(small(tmp_path / "sub" / "o.png").model_copy(
             update={"content_image": tmp_path / "c.png"}))  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["c.png"]
