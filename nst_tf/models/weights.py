@@ -67,13 +67,13 @@ def vgg19_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def load(weights: str, sha256: str | None) -> Parameters:
-    """Finds, verifies and reads the parameters of VGG19.
+def load_vgg19(weights: str | Path, sha256: str | None = None) -> Parameters:
+    """Loads and verifies the parameters of VGG19.
 
     Args:
         weights: "normalised" for those in the package (Gatys et al. 2016, section 2), "imagenet"
             for those that Keras downloads, or a file.
-        sha256: The digest of that file, where it is known.
+        sha256: The SHA-256 of that file in hexadecimal, if it is known.
 
     Returns:
         The arrays of `vgg19_shapes`.
@@ -91,8 +91,8 @@ def load(weights: str, sha256: str | None) -> Parameters:
     return read(Path(weights), vgg19_shapes(), sha256)
 
 
-def adain_decoder() -> Arrays:
-    """Reads the decoder in the package that makes pictures of VGG19's block4_conv1.
+def load_adain_decoder() -> Parameters:
+    """Loads the packaged decoder, which makes images of activations of VGG19's block4_conv1.
 
     Returns:
         `convN/kernel` (3, 3, in, out) and `convN/bias` (out,) for N from 1 to 9.
@@ -104,7 +104,7 @@ def adain_decoder() -> Arrays:
     for number, (inputs, outputs) in enumerate(pairwise(DECODER_CHANNELS), start=1):
         shapes[f"conv{number}/kernel"] = (3, 3, inputs, outputs)
         shapes[f"conv{number}/bias"] = (outputs,)
-    return read(DECODER, shapes, DECODER_SHA256).arrays
+    return read(DECODER, shapes, DECODER_SHA256)
 
 
 def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:
