@@ -1,1 +1,1 @@
-"""The optimization over an image's pixels, from coarse to fine."""
+"""The optimization of an image's pixels, from coarse to fine."""

@@ -1,0 +1,308 @@
+"""What the optimizer needs at each level: targets, the initial image, and changes of size."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from nst_tf.config import InitialSettings, LossSettings
+from nst_tf.engine.inputs import Inputs
+from nst_tf.engine.networks import Networks
+from nst_tf.engine.pyramid import Level
+from nst_tf.image import color
+from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
+from nst_tf.image.masks import Mask, resize_regions
+from nst_tf.image.resize import cover, resize
+from nst_tf.io.images import as_image
+from nst_tf.objective import targets as target_functions
+from nst_tf.objective.graphs import StyleFeatures
+from nst_tf.objective.spec import ExtraLoss, term_weights
+from nst_tf.objective.targets import Fixed, MaskedStyle, Targets
+
+_MOST_STYLES = 64
+"""Entries of a `StyleCache`: a style image at one size. Gram matrices take 1.4 MB each."""
+
+_GRADIENTS_ON_NOISE = {"content": 1.0, "style": 3.2e-4, "tv": 650.0}
+"""The length of each term's gradient on noise per unit of its weight, relative to the content's.
+
+Measured at 512 px on `images/summer-palace.jpg` with `images/starry-night.jpg`; three other pairs
+and sizes from 128 px on gave 0.6e-4 to 3.3e-4 for the style, 510 to 690 for the total variation.
+"""
+
+
+class StyleCache:
+    """Keeps the statistics of style images, which do not depend on the content image."""
+
+    def __init__(self) -> None:
+        self._features: OrderedDict[tuple[object, ...], StyleFeatures] = OrderedDict()
+
+    def features(
+        self, networks: Networks, style: ImageArray, shape: tuple[int, int], mask: Mask | None
+    ) -> StyleFeatures:
+        """Computes the statistics of a style image, or finds them.
+
+        Args:
+            networks: Those of the `Stylizer` that the cache belongs to.
+            style: At the size given by the user, RGB [H, W, 3] in [0, 255].
+            shape: Height and width at which it is looked at.
+            mask: What of it counts, [*shape], or None for all.
+
+        Returns:
+            Its statistics, and the moments for AdaIN where the network is its encoder.
+        """
+        key = (_digest(style), shape, None if mask is None else _digest(mask))
+        if key not in self._features:
+            image = batch(resize(style, shape))
+            layer_mask = None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
+            self._features[key] = networks.objective("float32").style_features(image, layer_mask)
+        self._features.move_to_end(key)
+        while len(self._features) > _MOST_STYLES:
+            self._features.popitem(last=False)
+        return self._features[key]
+
+
+class LevelBuilder:
+    """Prepares the levels of one style transfer.
+
+    Args:
+        inputs: The images and regions, at the sizes given.
+        loss: Layers, weights and the color mode.
+        initial: What the optimization starts from.
+        networks: What is computed with.
+        styles: Statistics of style images computed so far.
+        precision: What AdaIN images are computed in.
+        extra: Loss terms of the user's own.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        loss: LossSettings,
+        initial: InitialSettings,
+        networks: Networks,
+        styles: StyleCache,
+        precision: str,
+        extra: tuple[ExtraLoss, ...] = (),
+    ) -> None:
+        self._inputs = inputs
+        self._loss = loss
+        self._initial = initial
+        self._networks = networks
+        self._styles = styles
+        self._precision = precision
+        self._extra = extra
+        self._initial_images: dict[Level, ImageArray] = {}
+        self._targets: tuple[Level, Targets] | None = None  # of the last level asked for only
+
+    def targets(self, level: Level) -> Targets:
+        """Computes what an image of the level's size is compared with, in float32."""
+        if self._targets is None or self._targets[0] != level:
+            self._targets = None  # lets go of those of the level before
+            self._targets = level, self._make_targets(level)
+        return self._targets[1]
+
+    def _make_targets(self, level: Level) -> Targets:
+        objective = self._networks.objective("float32")
+        content = batch(resize(self._inputs.content, level.shape))
+        targets = Targets(
+            content=objective.content_features(content) if objective.spec.content_layers else {},
+            style=self._style_targets(level) if objective.spec.style_layers else {},
+            weights=target_functions.weight_tensors(term_weights(self._loss, self._extra)),
+            fixed=self._fixed(content, level),
+        )
+        if self._loss.normalize_gradients:
+            targets = self._normalized(targets, level)
+        return targets
+
+    def initial_image(self, level: Level) -> ImageArray:
+        """Makes the image that a level starts from where no coarser one was optimized.
+
+        Returns:
+            RGB float32 [H, W, 3] in [0, 255]; with `original_colors: luminance`, gray.
+        """
+        if level not in self._initial_images:
+            image = self._make_initial_image(level)
+            if self._loss.original_colors == "luminance":
+                image = color.to_luminance(image)
+            self._initial_images[level] = resize(image, level.shape)
+        return self._initial_images[level]
+
+    def upsampled(self, image: ImageArray, level: Level) -> ImageArray:
+        """Enlarges an image to the size of a level.
+
+        An enlarged image has no detail finer than the pixels of the level before. Where the
+        optimization starts from AdaIN, the AdaIN image's detail that the level before cannot
+        represent is added.
+
+        Args:
+            image: RGB [h, w, 3] in [0, 255].
+            level: The level.
+
+        Returns:
+            RGB [H, W, 3] in [0, 255].
+        """
+        if image.shape[:2] == level.shape:
+            return image
+        enlarged = resize(image, level.shape)
+        if self._initial.init != "adain" or self._inputs.initial is not None:
+            return enlarged
+        detailed = self.initial_image(level)
+        height, width = image.shape[:2]
+        coarse = resize(resize(detailed, (height, width)), level.shape)
+        sharpened: ImageArray = np.clip(enlarged + detailed - coarse, *PIXEL_RANGE)
+        return sharpened
+
+    def in_color(self, image: ImageArray) -> ImageArray:
+        """Gives an optimized image the colors in which it is shown and saved."""
+        if self._loss.original_colors != "luminance":
+            return image
+        return color.restore_chroma(image, resize(self._inputs.content_colors, image.shape[:2]))
+
+    def in_optimized_colors(self, image: ImageArray) -> ImageArray:
+        """Reduces an image to the colors that are optimized, and that have a loss."""
+        return color.to_luminance(image) if self._loss.original_colors == "luminance" else image
+
+    def _style_targets(
+        self, level: Level
+    ) -> Mapping[str, tuple[target_functions.StyleTarget, ...]]:
+        objective = self._networks.objective("float32")
+        layer_styles = self._loss.layer_styles
+        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        if not regions:
+            features = self._all_style_features(level)
+            shares = blend_shares(self._loss.style_blend_weights, len(features))
+            return target_functions.blended_styles(
+                objective.spec.style_loss,
+                [each.statistics for each in features],
+                shares,
+                layer_styles,
+            )
+        masked = [
+            MaskedStyle(
+                region.style,
+                self._style_features(level, region.style, region.style_mask).statistics,
+                tf.constant(region.content_mask[np.newaxis, :, :, np.newaxis]),
+                region.weight,
+            )
+            for region in regions
+        ]
+        return target_functions.masked_styles(
+            masked, objective.layer_shapes(level.shape), layer_styles
+        )
+
+    def _all_style_features(self, level: Level) -> list[StyleFeatures]:
+        return [
+            self._style_features(level, number, None) for number in range(len(self._inputs.styles))
+        ]
+
+    def _style_features(self, level: Level, number: int, mask: Mask | None) -> StyleFeatures:
+        style, shape = self._inputs.styles[number], level.style_shapes[number]
+        return self._styles.features(self._networks, style, shape, mask)
+
+    def _fixed(self, content: tf.Tensor, level: Level) -> Fixed | None:
+        """Keeps the content image where no region is."""
+        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        if not regions:
+            return None
+        masks = [region.content_mask for region in regions]
+        coverage = np.minimum(np.sum(masks, axis=0, dtype=np.float32), np.float32(1.0))
+        return Fixed(content, tf.constant(coverage[np.newaxis, :, :, np.newaxis]))
+
+    def _normalized(self, targets: Targets, level: Level) -> Targets:
+        """Scales the terms so that their gradients on noise have the usual ratios.
+
+        It is measured on noise, where every term has a gradient whatever the initial image is. With
+        the default layers, network and weights the scales are near 1, and elsewhere a weight has
+        the same effect.
+        """
+        noise = batch(_noise(level.shape, seed=0))
+        lengths = {}
+        for kind in _GRADIENTS_ON_NOISE:
+            of_kind = {
+                name: weight if name.split("/")[0] == kind else tf.zeros_like(weight)
+                for name, weight in targets.weights.items()
+            }
+            _, gradient, _ = self._networks.objective("float32").value_and_gradients(
+                noise, targets._replace(weights=of_kind)
+            )
+            lengths[kind] = float(tf.norm(gradient))
+        by_weight = {
+            "content": self._loss.content_weight,
+            "style": self._loss.style_weight,
+            "tv": self._loss.tv_weight,
+        }
+        effects = {kind: lengths[kind] / (by_weight[kind] or 1.0) for kind in lengths}
+        scales = {
+            kind: _GRADIENTS_ON_NOISE[kind] * effects["content"] / effects[kind]
+            for kind in effects
+            if effects[kind] and effects["content"]
+        }
+        weights = term_weights(self._loss, self._extra, scales)
+        return targets._replace(weights=target_functions.weight_tensors(weights))
+
+    def _make_initial_image(self, level: Level) -> ImageArray:
+        if self._inputs.initial is not None:
+            return self._inputs.initial
+        if self._initial.init_file is not None:
+            return as_image(self._initial.init_file, "initial")
+        if not self._inputs.regions:
+            return self._initial_of_styles(level, range(len(self._inputs.styles)))
+        # Each region has its own; what no region covers is the content.
+        content = resize(self._inputs.content, level.shape)
+        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        total = sum(region.content_mask for region in regions)
+        image = content.copy()
+        for region in regions:
+            own = self._initial_of_styles(level, [region.style])
+            share = (region.content_mask / np.maximum(total, 1.0))[:, :, np.newaxis]
+            image += share * (own - content)
+        return np.clip(image, *PIXEL_RANGE)
+
+    def _initial_of_styles(self, level: Level, numbers: Sequence[int]) -> ImageArray:
+        content = resize(self._inputs.content, level.shape)
+        if self._initial.init == "noise":
+            return _noise(level.shape, self._initial.seed)
+        if self._initial.init == "style":
+            first = numbers[0]
+            style = resize(self._inputs.styles[first], level.style_shapes[first])
+            return cover(style, level.shape)
+        if self._initial.init == "adain":
+            return self._adain(content, level, numbers)
+        return content
+
+    def _adain(self, content: ImageArray, level: Level, numbers: Sequence[int]) -> ImageArray:
+        features = [self._style_features(level, number, None) for number in numbers]
+        known = [each.moments for each in features if each.moments is not None]
+        blend_weights = self._loss.style_blend_weights if len(numbers) > 1 else ()
+        return self._networks.adain(self._precision)(
+            content,
+            [resize(self._inputs.styles[number], level.style_shapes[number]) for number in numbers],
+            blend_shares(blend_weights, len(numbers)),
+            self._initial.style_strength,
+            style_moments=known or None,
+        )
+
+
+def batch(image: ImageArray) -> tf.Tensor:
+    """Makes a batch of one of an image: [H, W, 3] to [1, H, W, 3]."""
+    return tf.constant(image[np.newaxis], tf.float32)
+
+
+def blend_shares(blend_weights: Sequence[float], styles: int) -> list[float]:
+    """Returns the share of each style: the weights over their sum, or equal parts without any."""
+    weights = list(blend_weights) or [1.0] * styles
+    return [weight / sum(weights) for weight in weights]
+
+
+def _noise(shape: tuple[int, int], seed: int) -> ImageArray:
+    """Returns Gaussian noise around middle gray, [*shape, 3] in [0, 255]."""
+    noise = np.random.default_rng(seed).normal(127.5, 32.0, (*shape, 3))
+    return np.clip(noise, *PIXEL_RANGE).astype(np.float32)
+
+
+def _digest(array: np.ndarray) -> bytes:
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.digest()

@@ -1,0 +1,268 @@
+"""Coarse-to-fine optimization of an image's pixels."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import tensorflow as tf
+
+from nst_tf import optimizers
+from nst_tf.config import OptimizerSettings
+from nst_tf.engine.levels import LevelBuilder, batch
+from nst_tf.engine.networks import Networks
+from nst_tf.engine.pyramid import Level
+from nst_tf.engine.state import OptimizationState
+from nst_tf.events import Callback, Iteration, Losses
+from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
+from nst_tf.objective.graphs import Objective
+from nst_tf.objective.targets import Targets
+from nst_tf.objective.terms import constrain
+from nst_tf.optimizers import StopReason
+
+_INITIAL_STEP = 2.0
+"""The largest change of a pixel in the first trial step, in gray levels of 255."""
+
+_ADAM_STEP = 10.0
+"""Adam's step size in gray levels of 255, as in neural-style."""
+
+_TOLERANCE = 1e-4
+"""The relative decrease of the loss in 20 iterations below which nothing more is seen."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of an optimization.
+
+    Attributes:
+        image: The best image at the size of the level that was reached, RGB [h, w, 3] in [0, 255],
+            in the colors that are optimized.
+        stop_reason: Why it ended.
+        failure: What went wrong numerically; empty where nothing did.
+        iterations: Over all levels.
+        evaluations: Over all levels.
+        seconds_evaluating: Time spent in evaluations.
+        precision: What the network computed in at the end.
+    """
+
+    image: ImageArray
+    stop_reason: StopReason
+    failure: str
+    iterations: int
+    evaluations: int
+    seconds_evaluating: float
+    precision: str
+
+
+class MultiscaleOptimizer:
+    """Optimizes an image level by level.
+
+    Args:
+        levels: The plan, from coarse to fine.
+        builder: Gives the targets and the initial image of each level.
+        networks: Gives the objective of each precision.
+        settings: The method and whether pixels are bounded.
+        precision: What the network computes in at first.
+        callbacks: Called after each iteration.
+        should_stop: Asked after each evaluation.
+        began: When the whole call began, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Level],
+        builder: LevelBuilder,
+        networks: Networks,
+        settings: OptimizerSettings,
+        *,
+        precision: str,
+        callbacks: Sequence[Callback] = (),
+        should_stop: Callable[[], bool] | None = None,
+        began: float,
+    ) -> None:
+        self._levels = levels
+        self._builder = builder
+        self._networks = networks
+        self._settings = settings
+        self._precision = precision
+        self._callbacks = callbacks
+        self._should_stop = should_stop
+        self._began = began
+        self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
+        self._seconds_evaluating = 0.0
+        self._terms: Mapping[str, tf.Tensor] = {}
+
+    def initial_state(self) -> OptimizationState:
+        """Returns the state at the beginning of the coarsest level."""
+        level = self._levels[0]
+        image = self._builder.initial_image(level)
+        return OptimizationState(
+            0, self._precision, level.num_iterations, 0, 0, 0.0, 0.0, image, {}
+        )
+
+    def run(self, state: OptimizationState) -> Outcome:
+        """Optimizes from a state to the end of the last level, or until it is stopped.
+
+        Args:
+            state: That of `initial_state`, or of an `Iteration`.
+
+        Returns:
+            The best image of the last level reached.
+        """
+        self._began = min(self._began, time.monotonic() - state.seconds)
+        self._seconds_evaluating = state.seconds_evaluating
+        improved = state.iterations > 0
+        while True:
+            targets = self._builder.targets(self._levels[state.level])
+            found = self._minimize(state, targets)
+            improved |= found.value < found.initial_value
+            image = np.clip(self._image(found.x, targets), *PIXEL_RANGE)
+            iterations = state.iterations + found.iterations
+            evaluations = state.evaluations + found.evaluations
+            following = self._next_state(state, found, image)
+            if following is None:
+                return Outcome(
+                    image=image,
+                    stop_reason=found.stop_reason,
+                    failure=self._failure(found.stop_reason, improved),
+                    iterations=iterations,
+                    evaluations=evaluations,
+                    seconds_evaluating=self._seconds_evaluating,
+                    precision=state.precision,
+                )
+            state = replace(
+                following,
+                iterations=iterations,
+                evaluations=evaluations,
+                seconds=self._seconds(),
+                seconds_evaluating=self._seconds_evaluating,
+            )
+
+    def _next_state(
+        self, state: OptimizationState, found: optimizers.Result, image: ImageArray
+    ) -> OptimizationState | None:
+        """Continues in float32 where bfloat16 fails, or at the next level; None at the end."""
+        reason = found.stop_reason
+        left = state.num_iterations - found.iterations
+        last = state.level + 1 == len(self._levels)
+        # The noise of bfloat16 is not seen in a coarse level's image, which is only a start.
+        in_doubt = reason.is_failure or (last and reason is StopReason.LINE_SEARCH)
+        if in_doubt and state.precision == "bfloat16" and left:
+            return replace(
+                state, precision="float32", num_iterations=left, image=image, optimizer_state={}
+            )
+        if reason.is_failure or reason is StopReason.STOPPED or last:
+            return None
+        level = self._levels[state.level + 1]
+        return replace(
+            state,
+            level=state.level + 1,
+            precision=self._precision,
+            num_iterations=level.num_iterations,
+            image=self._builder.upsampled(image, level),
+            optimizer_state={},
+        )
+
+    def _minimize(self, state: OptimizationState, targets: Targets) -> optimizers.Result:
+        objective = self._networks.objective(state.precision)
+
+        def value_and_gradients(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            before = time.monotonic()
+            value, gradient, self._terms = objective.value_and_gradients(variables, targets)
+            self._seconds_evaluating += time.monotonic() - before
+            return value, gradient
+
+        def callback(step: optimizers.Step) -> bool:
+            event = self._event(state, step, targets)
+            return any([bool(callback(event)) for callback in self._callbacks])
+
+        method = self._settings.optimizer
+        return optimizers.minimize(
+            value_and_gradients,
+            batch(state.image),
+            method=method,
+            bounds=PIXEL_RANGE if self._settings.bounds else None,
+            max_iterations=state.num_iterations,
+            initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
+            tolerance=_TOLERANCE,
+            callback=callback if self._callbacks else None,
+            should_stop=self._should_stop,
+            state=state.optimizer_state or None,
+        )
+
+    def _event(
+        self, state: OptimizationState, step: optimizers.Step, targets: Targets
+    ) -> Iteration:
+        height, width = self._levels[state.level].shape
+        # Of this level, too, where its second part is computed in float32.
+        done_before = sum(self._work[: state.level + 1]) - state.num_iterations * height * width
+        return Iteration(
+            iteration=state.iterations + step.iteration,
+            num_iterations=sum(level.num_iterations for level in self._levels),
+            evaluations=state.evaluations + step.evaluations,
+            seconds=self._seconds(),
+            done=(done_before + step.iteration * height * width) / sum(self._work),
+            # The last evaluation before a step is accepted is that of the accepted point.
+            losses=fetched(self._terms),
+            height=height,
+            width=width,
+            source=_Source(self, state, step, targets),
+        )
+
+    def _image(self, variables: tf.Tensor, targets: Targets) -> ImageArray:
+        luminance_only = self._networks.objective("float32").spec.luminance_only
+        image: ImageArray = constrain(variables, targets.fixed, luminance_only).numpy()[0]
+        return image
+
+    def _seconds(self) -> float:
+        """Returns the time since the start, without that between interruption and continuation."""
+        return time.monotonic() - self._began
+
+    def _failure(self, reason: StopReason, improved: bool) -> str:
+        """Says what went wrong numerically, if that is why the optimization ended."""
+        if reason.is_failure:
+            losses = fetched(self._terms)
+            if reason is StopReason.EXPLODED:
+                return f"the loss exploded: it is {losses.total:.3g}"
+            names = [name for name, value in losses.terms.items() if not np.isfinite(value)]
+            return f"the loss is not finite: {', '.join(names) or 'the gradient'}"
+        planned = any(level.num_iterations for level in self._levels)
+        if planned and not improved and reason is not StopReason.STOPPED:
+            return f"the loss did not change: {reason}"
+        return ""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Copies what an `Iteration` is asked for."""
+
+    optimizer: MultiscaleOptimizer
+    started: OptimizationState
+    step: optimizers.Step
+    targets: Targets
+
+    def image(self) -> ImageArray:
+        optimizer = self.optimizer
+        return optimizer._builder.in_color(optimizer._image(self.step.x, self.targets))
+
+    def state(self) -> OptimizationState:
+        return replace(
+            self.started,
+            seconds=self.optimizer._seconds(),
+            seconds_evaluating=self.optimizer._seconds_evaluating,
+            optimizer_state=self.step.state(),
+        )
+
+
+def fetched(terms: Mapping[str, tf.Tensor]) -> Losses:
+    """Copies the terms of one image's loss off the device at once."""
+    if not terms:
+        return Losses({})
+    values = tf.concat(list(terms.values()), axis=0).numpy()
+    return Losses(dict(zip(terms, values.tolist(), strict=True)))
+
+
+def evaluated(objective: Objective, image: ImageArray, targets: Targets) -> Losses:
+    """Evaluates the loss terms of an image as it is."""
+    return fetched(objective.loss_terms(batch(image), targets))

@@ -1,0 +1,114 @@
+"""The networks of a configuration with their graphs, shared by all that use equal ones."""
+
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import keras
+
+from nst_tf.config import NetworkSettings
+from nst_tf.engine.pyramid import SideLimit
+from nst_tf.models import layer_features, vgg19_features
+from nst_tf.models.adain import ENCODER_LAYER, AdaIN
+from nst_tf.models.weights import PACKAGED_SHA256, Parameters, load_vgg19
+from nst_tf.objective.graphs import Objective
+from nst_tf.objective.spec import ObjectiveSpec
+
+T = TypeVar("T")
+
+
+class Networks:
+    """Builds what a `Stylizer` computes with, when it is first needed.
+
+    Args:
+        settings: Weights, padding and pooling of VGG19.
+        spec: The terms of the objective.
+        weights: Parameters of VGG19; by default those that `settings` name.
+        network: A Keras model with named layers in place of VGG19; it computes in its own types.
+        adain: Whether AdaIN images will be made.
+    """
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        spec: ObjectiveSpec,
+        *,
+        weights: Parameters | None = None,
+        network: keras.Model | None = None,
+        adain: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._spec = spec
+        self._network = network
+        if network is None:
+            self._weights = weights or load_vgg19(settings.weights, settings.weights_sha256)
+            known = self._weights.sha256
+            self._encodes = adain and (known, settings.padding, settings.pooling) == _ENCODER
+        else:
+            known = ""
+            self._encodes = False
+        # Arrays or models that were handed over have no name by which equal ones could be found.
+        self._name = (known, settings.padding, settings.pooling, spec) if known else None
+        self._in_use: dict[str, Any] = {}
+
+    def objective(self, precision: str) -> Objective:
+        """Returns the objective with a network of "float32" or "bfloat16"."""
+        if self._network is not None:
+            return self._get("objective", self._of_given_network)
+        return self._get(f"objective {precision}", lambda: self._of_vgg19(precision))
+
+    def adain(self, precision: str) -> AdaIN:
+        """Returns the feed-forward network, computing in "float32" or "bfloat16"."""
+        if self._encodes:
+            network = self.objective(precision).network
+            return self._get(f"AdaIN {precision}", lambda: AdaIN(network, dtype=precision))
+        return self._get(f"AdaIN alone {precision}", lambda: AdaIN(dtype=precision))
+
+    def side_limit(self) -> SideLimit | None:
+        """Returns the shortest side that a network other than VGG19 can process."""
+        if self._network is None or not self._spec.layers:
+            return None
+        strides = self.objective("float32").strides()
+        deepest = max(strides, key=lambda layer: strides[layer])
+        return SideLimit(deepest, strides[deepest])
+
+    def _of_vgg19(self, precision: str) -> Objective:
+        settings = self._settings
+        network = vgg19_features(
+            dict.fromkeys([*self._spec.layers, ENCODER_LAYER]),
+            self._weights.arrays,
+            padding=settings.padding,
+            pooling=settings.pooling,
+            dtype=precision,
+        )
+        return Objective(network, self._spec, ENCODER_LAYER if self._encodes else None)
+
+    def _of_given_network(self) -> Objective:
+        return Objective(layer_features(self._network, self._spec.layers), self._spec)
+
+    def _get(self, part: str, build: Callable[[], T]) -> T:
+        """Finds what is in use anywhere, or builds it, and keeps it as long as this object lives.
+
+        Keras models contain reference cycles, and stay in memory for a while after their last use.
+        Found again, they serve instead of being built a second time beside what is left of them.
+        """
+        if part not in self._in_use:
+            self._in_use[part] = build() if self._name is None else self._shared(part, build)
+        found: T = self._in_use[part]
+        return found
+
+    def _shared(self, part: str, build: Callable[[], T]) -> T:
+        key = (part, self._encodes, self._name)
+        with _lock:
+            found: T | None = _in_use_anywhere.get(key)
+            if found is None:
+                found = _in_use_anywhere[key] = build()
+        return found
+
+
+_ENCODER = (PACKAGED_SHA256, "reflect", "max")
+"""Weights, padding and pooling of the encoder that the AdaIN decoder was trained with."""
+
+_in_use_anywhere: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
+_lock = threading.RLock()

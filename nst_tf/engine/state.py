@@ -1,0 +1,36 @@
+"""Where an optimization stands, as plain data: what a checkpoint saves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from nst_tf.image.arrays import ImageArray
+
+
+@dataclass(frozen=True)
+class OptimizationState:
+    """All that it takes to continue an optimization.
+
+    Attributes:
+        level: The index of the level, from 0, the coarsest.
+        precision: What the network computes in there.
+        num_iterations: Iterations planned from `image` on.
+        iterations: Iterations done before `image` was reached, over all levels.
+        evaluations: Evaluations done before `image` was reached.
+        seconds: Time taken so far.
+        seconds_evaluating: The part of it spent in evaluations.
+        image: The optimizer's initial variables, float32 [H, W, 3].
+        optimizer_state: The optimizer's arrays after some iterations; empty before the first.
+    """
+
+    level: int
+    precision: str
+    num_iterations: int
+    iterations: int
+    evaluations: int
+    seconds: float
+    seconds_evaluating: float
+    image: ImageArray
+    optimizer_state: Mapping[str, npt.NDArray[Any]]

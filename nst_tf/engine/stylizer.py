@@ -1,0 +1,339 @@
+"""Neural style transfer: content and style images in, a stylized image out."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy.typing as npt
+import tensorflow as tf
+
+from nst_tf.config import Config
+from nst_tf.engine import inputs, pyramid
+from nst_tf.engine.device import choose_precision, device_name
+from nst_tf.engine.inputs import ImageLike, Inputs
+from nst_tf.engine.levels import LevelBuilder, StyleCache
+from nst_tf.engine.multiscale import MultiscaleOptimizer, evaluated
+from nst_tf.engine.networks import Networks
+from nst_tf.engine.state import OptimizationState
+from nst_tf.errors import InputError, MachineError
+from nst_tf.events import Callback, Losses, Preview
+from nst_tf.image.arrays import ImageArray, check_image, quantize
+from nst_tf.image.resize import resize
+from nst_tf.io.images import as_image
+from nst_tf.models.weights import Parameters
+from nst_tf.objective.spec import ExtraLoss, spec_of
+from nst_tf.optimizers import StopReason
+
+Weights = Parameters | Mapping[str, npt.NDArray[Any]]
+"""Parameters of VGG19: "LAYER/kernel" and "LAYER/bias" by name."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stylized image: plain data, which pickles.
+
+    Attributes:
+        image: RGB float32 in [0, 255], [H, W, 3], not rounded.
+        losses: The weighted loss terms of the image rounded to 8 bits, in float32; where
+            `original_colors` is "luminance", of its luminance.
+        iterations: Iterations of the optimizer, over all levels.
+        evaluations: Evaluations of loss and gradient, over all levels.
+        seconds: Time of the whole call.
+        seconds_evaluating: The part of it spent in evaluations.
+        stop_reason: Why it ended.
+        failure: What went wrong numerically; empty where nothing did.
+        precision: What the network computed in.
+        device: Where.
+    """
+
+    image: ImageArray
+    losses: Losses
+    iterations: int
+    evaluations: int
+    seconds: float
+    seconds_evaluating: float
+    stop_reason: StopReason
+    failure: str
+    precision: str
+    device: str
+
+
+class Stylizer:
+    """Transfers styles to many images with the same settings.
+
+    Networks, graphs and the statistics of style images are kept from call to call.
+
+    Args:
+        config: All settings; paths in it other than `weights` and `init` are not read.
+        weights: Parameters of VGG19; when left out, those that `config.weights` names.
+        network: A Keras model in place of VGG19, from RGB images [B, H, W, 3] in [0, 255], with
+            layers of the names in `config.content_layers` and `config.style_layers`.
+        extra_losses: Further terms of the loss.
+
+    Raises:
+        InputError: The weights cannot be used, or the network lacks a layer.
+
+    Example:
+        >>> import numpy as np
+        >>> import nst_tf
+        >>> random = np.random.default_rng(0)
+        >>> style = random.uniform(0, 255, (20, 30, 3))
+        >>> stylizer = nst_tf.Stylizer(nst_tf.Config(image_size=30, num_iterations=2))
+        >>> for content in random.uniform(0, 255, (2, 20, 30, 3)):
+        ...     print(stylizer(content, style).image.shape)
+        (20, 30, 3)
+        (20, 30, 3)
+    """
+
+    def __init__(
+        self,
+        config: Config | None = None,
+        *,
+        weights: Weights | None = None,
+        network: keras.Model | None = None,
+        extra_losses: Sequence[ExtraLoss] = (),
+    ) -> None:
+        self.config = Config() if config is None else config
+        self._extra = tuple(extra_losses)
+        if weights is not None and not isinstance(weights, Parameters):
+            weights = Parameters(dict(weights), "")
+        with _memory_errors():
+            self._networks = Networks(
+                self.config.network,
+                spec_of(self.config.loss, self._extra),
+                weights=weights,
+                network=network,
+                adain=self.config.init == "adain",
+            )
+        self._styles = StyleCache()
+
+    @property
+    def precision(self) -> str:
+        """What the network computes in first, "float32" or "bfloat16"."""
+        config = self.config
+        return choose_precision(config.precision, deterministic=config.deterministic)
+
+    @property
+    def device(self) -> str:
+        """The device that is computed on."""
+        return device_name()
+
+    def __call__(
+        self,
+        content: ImageLike,
+        style: ImageLike | Sequence[ImageLike],
+        *,
+        content_masks: Sequence[npt.ArrayLike] = (),
+        style_masks: Sequence[npt.ArrayLike] = (),
+        initial: ImageLike | None = None,
+        callbacks: Sequence[Callback] = (),
+        should_stop: Callable[[], bool] | None = None,
+        state: OptimizationState | None = None,
+    ) -> Result:
+        """Transfers the style of one or more images to a content image.
+
+        L. A. Gatys, A. S. Ecker and M. Bethge, "Image Style Transfer Using Convolutional Neural
+        Networks" (CVPR 2016), section 2.3, with the pixels bounded to [0, 255], from coarse to
+        fine.
+
+        Args:
+            content: An array or tensor [H, W, 3] of any numeric type in [0, 255], a PIL image, or
+                the path of an image file.
+            style: One such image, or a list or tuple of them to blend; each of its own size.
+            content_masks: For regions with styles of their own, where each is, [h, w] in [0, 1], of
+                the content's aspect. The style of the same number applies there, or the only one;
+                where no mask is, the content is kept.
+            style_masks: The part of its style that each region takes, of that style's aspect; or
+                none at all.
+            initial: The image to start from in place of `config.init`.
+            callbacks: Called with a `Preview` of the initial image, unless `state` is given, and
+                with an `Iteration` after each; a true answer to one ends the optimization with
+                the best image.
+            should_stop: Called after every evaluation; a true answer ends the optimization with the
+                best image.
+            state: What `Iteration.state` gave in a call with the same images and settings, to
+                continue from there; on the same machine, to the same image.
+
+        Returns:
+            The best image found, with its loss.
+
+        Raises:
+            InputError: An image, a mask or a size is wrong.
+            MachineError: There is not enough memory.
+        """
+        began = time.monotonic()
+        config = self.config
+        with _memory_errors():
+            given = inputs.prepare(
+                content,
+                style,
+                config.loss,
+                content_masks=content_masks,
+                style_masks=style_masks,
+                initial=initial,
+            )
+            levels = self._plan(given)
+            builder = self._builder(given)
+            optimizer = MultiscaleOptimizer(
+                levels,
+                builder,
+                self._networks,
+                config.optimization,
+                precision=self.precision,
+                callbacks=callbacks,
+                should_stop=should_stop,
+                began=began,
+            )
+            if state is None:
+                if callbacks:
+                    preview = Preview(builder.in_color(builder.initial_image(levels[-1])))
+                    for callback in callbacks:
+                        callback(preview)
+                state = optimizer.initial_state()
+            outcome = optimizer.run(state)
+            image = builder.in_color(resize(outcome.image, levels[-1].shape))
+            return Result(
+                image=image,
+                losses=self._losses(builder, levels[-1], quantize(image)),
+                iterations=outcome.iterations,
+                evaluations=outcome.evaluations,
+                seconds=time.monotonic() - began,
+                seconds_evaluating=outcome.seconds_evaluating,
+                stop_reason=outcome.stop_reason,
+                failure=outcome.failure,
+                precision=outcome.precision,
+                device=self.device,
+            )
+
+    def losses(
+        self,
+        image: ImageLike,
+        content: ImageLike,
+        style: ImageLike | Sequence[ImageLike],
+        *,
+        content_masks: Sequence[npt.ArrayLike] = (),
+        style_masks: Sequence[npt.ArrayLike] = (),
+    ) -> Losses:
+        """Evaluates the loss of any image in float32.
+
+        Args:
+            image: An image of the size of the result.
+            content: As for a call.
+            style: As for a call.
+            content_masks: As for a call.
+            style_masks: As for a call.
+
+        Returns:
+            The weighted loss terms; where `original_colors` is "luminance", of the luminance.
+
+        Raises:
+            InputError: An image, a mask or a size is wrong.
+            MachineError: There is not enough memory.
+        """
+        with _memory_errors():
+            given = inputs.prepare(
+                content,
+                style,
+                self.config.loss,
+                content_masks=content_masks,
+                style_masks=style_masks,
+            )
+            level = self._plan(given)[-1]
+            array = as_image(image, "evaluated")
+            if array.shape[:2] != level.shape:
+                height, width = level.shape
+                raise InputError(
+                    "the evaluated image has another size than the result",
+                    f"it has {array.shape[1]}x{array.shape[0]} pixels, the result {width}x{height}",
+                    "resize it, or set image_size to its longer side",
+                )
+            return self._losses(self._builder(given), level, array)
+
+    def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
+        content_shape, style_shapes = given.shapes
+        return pyramid.plan(
+            content_shape,
+            style_shapes,
+            self.config,
+            self._networks.side_limit(),
+        )
+
+    def _builder(self, given: Inputs) -> LevelBuilder:
+        config = self.config
+        return LevelBuilder(
+            given,
+            config.loss,
+            config.initial,
+            self._networks,
+            self._styles,
+            self.precision,
+            self._extra,
+        )
+
+    def _losses(
+        self, builder: LevelBuilder, level: pyramid.Level, image: npt.NDArray[Any]
+    ) -> Losses:
+        array = builder.in_optimized_colors(check_image(image, "evaluated"))
+        return evaluated(self._networks.objective("float32"), array, builder.targets(level))
+
+
+def stylize(
+    content: ImageLike,
+    style: ImageLike | Sequence[ImageLike],
+    config: Config | None = None,
+    *,
+    weights: Weights | None = None,
+    network: keras.Model | None = None,
+    extra_losses: Sequence[ExtraLoss] = (),
+    content_masks: Sequence[npt.ArrayLike] = (),
+    style_masks: Sequence[npt.ArrayLike] = (),
+    initial: ImageLike | None = None,
+    callbacks: Sequence[Callback] = (),
+    should_stop: Callable[[], bool] | None = None,
+    state: OptimizationState | None = None,
+) -> Result:
+    """Transfers the style of one or more images to a content image.
+
+    The arguments and the result are those of `Stylizer` and of its call. For many images, build a
+    `Stylizer` once.
+
+    Raises:
+        InputError: An image, a mask, a size or the weights are wrong.
+        MachineError: There is not enough memory.
+
+    Example:
+        >>> import numpy as np
+        >>> import nst_tf
+        >>> random = np.random.default_rng(0)
+        >>> content, style = random.uniform(0, 255, (2, 20, 30, 3))
+        >>> config = nst_tf.Config(image_size=30, num_iterations=2)
+        >>> nst_tf.stylize(content, style, config).image.shape
+        (20, 30, 3)
+    """
+    stylizer = Stylizer(config, weights=weights, network=network, extra_losses=extra_losses)
+    return stylizer(
+        content,
+        style,
+        content_masks=content_masks,
+        style_masks=style_masks,
+        initial=initial,
+        callbacks=callbacks,
+        should_stop=should_stop,
+        state=state,
+    )
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Raises an error of ours where TensorFlow or NumPy run out of memory."""
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise MachineError(
+            "memory ran out",
+            str(error).partition("\n")[0][:100] or "there is none left",
+            "take a smaller --image_size, or free some memory and go on with --resume",
+        ) from error
