@@ -1,18 +1,38 @@
 """The settings: one test for each way to get them wrong, and what a right one means."""
 
+import copy
+import inspect
 import json
 import os
+import pickle
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 import nst_tf
-from nst_tf.config.fields import coarse_levels
+from nst_tf.config.fields import FrozenDict, coarse_levels
 from nst_tf.config.files import load_config, portable, settings_affecting_result, to_yaml
-from nst_tf.config.schema import Config, require_files
+from nst_tf.config.schema import (
+    Config,
+    InitialSettings,
+    InputSettings,
+    LossSettings,
+    MultiscaleSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    OutputSettings,
+    ReportingSettings,
+    RuntimeSettings,
+    metadata,
+    require_files,
+    section_of,
+)
 from nst_tf.errors import InputError
+from nst_tf.io import images
 from nst_tf.models.layers import LAYERS
 
 PACKAGE = Path(nst_tf.__file__).parent
@@ -215,7 +235,7 @@ def test_CFG_11_layers_that_sum_to_0_are_refused_unless_unused(term, layers):
     assert not any(getattr(config, f"{term}_layers").values())
 
 
-def test_CFG_11_blend_weights_fit_the_style_pictures():
+def test_CFG_11_blend_weights_fit_the_style_images():
     assert "sum 0" in refusal_of(style_blend_weights=[0, 0])
     assert "3 weights" in refusal_of(style_image=["a", "b"], style_blend_weights=[1, 1, 1])
     blend = Config(style_image=["a", "b"], style_blend_weights=[0, 3]).style_blend_weights
@@ -489,7 +509,7 @@ def test_CFG_34_newer_config_is_refused_before_what_it_explains(tmp_path):
 # --- the schema -------------------------------------------------------------------------------
 
 
-def test_IMG_45_style_pictures_are_at_most_64():
+def test_IMG_45_style_images_are_at_most_64():
     assert len(Config(style_image=[f"{i}.jpg" for i in range(64)]).style_image) == 64
     assert "at most 64" in refusal_of(style_image=[f"{i}.jpg" for i in range(65)])
 
@@ -522,12 +542,199 @@ def test_files_are_required_by_the_command_only():
 def test_settings_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 3
+    with pytest.raises(ValueError, match="frozen"):
+        Config().loss.style_weight = 3.0
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        Config().style_layers["block1_conv1"] = 2.0
 
 
 def test_every_setting_has_a_description_and_a_default():
     for name, field in Config.model_fields.items():
         assert field.description, name
         assert not field.is_required(), name
+
+
+# What a checkpoint's fingerprint left out before settings had metadata.
+WITHOUT_EFFECT = {
+    "content_image", "content_masks", "style_image", "style_masks", "init", "weights",
+    "weights_sha256", "output_image", "preset", "max_pixels", "print_iter", "save_iter",
+    "max_snapshots", "checkpoint_seconds", "threads",
+}  # fmt: skip
+
+
+def test_metadata_of_every_setting():
+    found = {name: metadata(name) for name in Config.model_fields}
+    assert {name for name in found if not found[name].affects_result} == WITHOUT_EFFECT
+    assert {name for name in found if found[name].repeatable} == {
+        "style_image", "content_masks", "style_masks",
+    }  # fmt: skip
+
+
+def test_settings_affecting_the_result_are_portable_values():
+    config = Config(content_image="c.jpg", seed=5, style_layers="block2_conv1:3", threads=2)
+    settings = settings_affecting_result(config)
+    assert settings.keys() == Config.model_fields.keys() - WITHOUT_EFFECT
+    assert settings["seed"] == 5 and settings["style_layers"] == {"block2_conv1": 3.0}
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings == settings_affecting_result(config.replace(threads=4, init="noise"))
+    assert settings != settings_affecting_result(config.replace(padding="zero"))
+
+
+# --- sections ---------------------------------------------------------------------------------
+
+SECTIONS = {
+    "inputs": InputSettings,
+    "output": OutputSettings,
+    "multiscale": MultiscaleSettings,
+    "loss": LossSettings,
+    "network": NetworkSettings,
+    "initial": InitialSettings,
+    "optimization": OptimizerSettings,
+    "runtime": RuntimeSettings,
+    "reporting": ReportingSettings,
+}
+
+
+def test_every_setting_belongs_to_one_section_in_the_order_of_the_sections():
+    names = [name for section in SECTIONS.values() for name in section.model_fields]
+    assert [*names, "preset", "config_version"] == list(Config.model_fields)
+    assert len(set(names)) == len(names)
+    for section in SECTIONS.values():
+        assert all(section_of(name) is section for name in section.model_fields)
+    assert section_of("preset") is section_of("config_version") is Config
+
+
+@pytest.mark.parametrize(("name", "section"), SECTIONS.items())
+def test_a_section_of_the_configuration_holds_its_settings_only(name, section):
+    config = Config(style_image="s.jpg", image_size=70, style_weight=2.0, padding="zero", seed=4,
+                    quality=3, init="i.png", optimizer="adam", threads=2, print_iter=8)  # fmt: skip
+    part = getattr(config, name)
+    assert type(part) is section
+    assert dict(part) == {setting: getattr(config, setting) for setting in section.model_fields}
+    assert part != section() and getattr(Config(), name) == section()
+    assert part.replace() == part
+    assert not hasattr(part, "preset")
+
+
+def test_a_section_alone_validates_its_own_rules():
+    loss = LossSettings(style_weight=1.0, style_layers={"block2_conv1": 1.0})
+    assert (loss.style_weight, loss.style_layers) == (1.0, {"block2_conv1": 1.0})
+    assert loss.content_layers == {"block4_conv2": 1.0}
+    assert InitialSettings(init="i.png").init_file == Path.cwd() / "i.png"
+    for section, settings, text in [
+        (LossSettings, {"style_weight": -1.0}, "style_weight cannot be -1.0: a weight is 0 or"),
+        (LossSettings, {"style_layers": []}, "style_layers sum to 0"),
+        (LossSettings, {"content_weight": 0, "style_weight": 0}, "nothing to minimize"),
+        (LossSettings, {"style_blend_weights": [0]}, "there are 1 weights of sum 0"),
+        (LossSettings, {"style_wieght": 1.0}, "did you mean 'style_weight'?"),
+        (LossSettings, {"image_size": 64}, "unknown key 'image_size': no setting has this name"),
+        (InputSettings, {"style_masks": ["m.png"]}, "there are 1 masks of styles and 0 of the"),
+        (MultiscaleSettings, {"pyramid": "big"}, "it is none, auto, or SIZE:ITERATIONS"),
+        (NetworkSettings, {"weights_sha256": "abc"}, "64 hex digits"),
+        (OutputSettings, {"bit_depth": 10}, "bit_depth cannot be 10"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            section(**settings)
+        assert text in one_line(caught.value)
+
+
+def test_rules_between_sections_are_those_of_the_configuration():
+    assert LossSettings(style_blend_weights=[1, 2, 3]).style_blend_weights == (1.0, 2.0, 3.0)
+    assert "3 weights of sum 6 for 2 style images" in refusal_of(
+        style_image=["a", "b"], style_blend_weights=[1, 2, 3]
+    )
+
+
+# --- immutable values -------------------------------------------------------------------------
+
+
+def test_equal_configurations_have_equal_hashes():
+    one = Config(style_layers={"block4_conv1": 0.5, "block1_conv1": 1}, style_image=["a", "b"])
+    two = Config(style_layers="block1_conv1,block4_conv1:0.5", style_image=("a", "b"))
+    assert one == two and hash(one) == hash(two) and len({one, two}) == 1
+    assert {one: 1, one.loss: 2}[two.loss] == 2
+    other = one.replace(style_layers={"block4_conv1": 0.5})
+    assert one != other and len({one, other}) == 2
+
+
+def test_layers_are_an_immutable_mapping_equal_to_a_dict():
+    layers = Config(style_layers="block3_conv1:0.5,block1_conv1").style_layers
+    plain = {"block1_conv1": 1.0, "block3_conv1": 0.5}
+    assert layers == plain and plain == layers and layers != {"block1_conv1": 1.0}
+    assert list(layers) == ["block1_conv1", "block3_conv1"] and len(layers) == 2
+    assert layers["block3_conv1"] == 0.5 and "block2_conv1" not in layers
+    assert {**layers} == dict(layers.items()) == plain and repr(layers) == repr(plain)
+    assert hash(layers) == hash(FrozenDict({"block3_conv1": 0.5, "block1_conv1": 1.0}))
+
+
+def test_configurations_and_sections_pickle_and_copy():
+    config = Config(style_image=["a", "b"], layer_styles="block1_conv1:2", init="i.png", seed=3)
+    for value in (config, config.loss, config.inputs):
+        unpickled = pickle.loads(pickle.dumps(value))  # noqa: S301
+        for again in (unpickled, copy.deepcopy(value)):
+            assert type(again) is type(value)
+            assert again == value and hash(again) == hash(value)
+
+
+def test_replace_validates_what_it_changes(monkeypatch, tmp_path):
+    config = Config(content_image="c.jpg", style_image=["a", "b"], preset="draft")
+    monkeypatch.chdir(tmp_path)
+    changed = config.replace(seed=9, output_image="o.png", style_layers=["block1_conv1"])
+    assert (changed.seed, changed.output_image) == (9, tmp_path / "o.png")
+    assert changed.style_layers == {"block1_conv1": 1.0}
+    assert (changed.content_image, changed.num_iterations) == (config.content_image, 10)
+    assert config.seed == 0
+    assert config.replace(preset="fine").num_iterations == 10
+    assert config.loss.replace(style_weight=2.0).style_weight == 2.0
+    for settings, text in [
+        ({"style_weight": -5}, "style_weight cannot be -5: a weight is 0 or from 1e-12"),
+        ({"style_blend_weights": [1, 2, 3]}, "3 weights of sum 6 for 2 style images"),
+        ({"image_sise": 3}, "did you mean 'image_size'?"),
+    ]:
+        with pytest.raises(InputError) as caught:
+            config.replace(**settings)
+        assert text in one_line(caught.value)
+
+
+def test_the_protocol_of_pydantic_is_kept():
+    """Other models can have a configuration as a field, and dump it."""
+
+    class Job(BaseModel):
+        config: Config
+
+    config = Config(style_layers="block1_conv1", style_image="s.jpg", init="i.png")
+    job = Job.model_validate({"config": {"seed": 3}})
+    assert job.config == Config(seed=3)
+    with pytest.raises(ValidationError, match="nothing to minimize"):
+        Job.model_validate({"config": {"content_weight": 0.0, "style_weight": 0.0}})
+    assert Config(**json.loads(config.model_dump_json())) == config
+    assert config.model_dump()["style_layers"] == {"block1_conv1": 1.0}
+    assert type(config.model_dump()["style_layers"]) is dict
+    schema = Config.model_json_schema()["properties"]
+    assert schema["seed"]["description"] == Config.model_fields["seed"].description
+
+
+@pytest.mark.parametrize("section", [Config, *SECTIONS.values()])
+def test_help_in_python_shows_every_setting_with_its_text_and_default(section):
+    text = pydoc.plain(pydoc.render_doc(section))
+    for name, field in section.model_fields.items():
+        assert f"{name}: {field.description}. Default: {field.default!r}." in text
+    assert inspect.getdoc(section).partition("\n")[0].endswith(".")
+    assert list(inspect.signature(section).parameters) == list(section.model_fields)
+
+
+def test_the_limit_of_pixels_is_that_of_the_image_reader():
+    assert Config().max_pixels == images.DEFAULT_MAX_PIXELS
+
+
+def test_paths_without_a_relative_form_stay_absolute(monkeypatch):
+    """As on another drive of Windows."""
+
+    def other_drive(path: str, start: Path) -> str:
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr("os.path.relpath", other_drive)
+    assert portable(Config(content_image="/c/x.jpg"))["content_image"] == "/c/x.jpg"
 
 
 def test_long_value_is_cut_in_the_message():
@@ -547,7 +754,7 @@ def test_resolved_config_can_be_loaded_from_another_folder(tmp_path, monkeypatch
 
 def test_importing_the_config_loads_no_tensorflow():
     code = "import sys, nst_tf.config; print([m in sys.modules for m in sys.argv[1:]])"
-    assert python(code, "tensorflow", "keras", "numpy", "nst_tf.config") == (
+    assert python(code, "tensorflow", "keras", "scipy", "nst_tf.config") == (
         "[False, False, False, True]\n"
     )
 
@@ -612,7 +819,7 @@ def test_coarse_levels_preset():
     [
         (
             {"content_masks": ["a", "b", "c"], "style_image": ["s", "t"]},
-            "there are 3 masks for 2 style images; give every region its style picture",
+            "there are 3 masks for 2 style images; give every region its style image",
         ),
         (
             {"content_masks": ["a", "b"], "style_masks": ["c"], "style_image": "s"},

@@ -1,6 +1,7 @@
 """Whatever stands in a configuration, it becomes a Config or one line that refuses it."""
 
 import os
+import pickle
 import string
 from pathlib import Path
 
@@ -45,6 +46,10 @@ VALID = {
     "print_iter": st.integers(0),
     "save_iter": st.integers(0),
     "config_version": st.just(1),
+    "layer_styles": st.dictionaries(st.sampled_from(list(LAYERS)), st.integers(1, 3)),
+    "preset": st.sampled_from(["draft", "default", "fine"]),
+    "checkpoint_seconds": st.floats(0, 86400),
+    "padding": st.sampled_from(["reflect", "replicate", "zero"]),
 }
 LEAVES = (
     st.none()
@@ -79,7 +84,8 @@ def test_valid_settings_come_back_from_their_yaml(tmp_path_factory, valid):
     path = tmp_path_factory.getbasetemp() / "resolved.yaml"
     path.write_text(to_yaml(config), encoding="ascii")
     again = load_config(path)
-    assert again == config
+    assert again == config and hash(again) == hash(config)
+    assert config.replace() == config == pickle.loads(pickle.dumps(config))  # noqa: S301
     assert Path(os.path.normpath(again.output_image)).is_absolute()
     for name in ("image_size", "style_weight", "style_layers", "pooling", "bounds", "seed"):
         if name in valid:

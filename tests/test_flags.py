@@ -9,8 +9,9 @@ from PIL import Image
 
 import nst_tf
 from nst_tf.cli import flags
+from nst_tf.config.fields import FrozenDict
 from nst_tf.config.files import portable
-from nst_tf.config.schema import Config
+from nst_tf.config.schema import Config, section_of
 from nst_tf.errors import InputError
 from nst_tf.io import images
 
@@ -96,7 +97,8 @@ def test_every_setting_has_a_flag(name):
     for given in ([f"--{name}={text}"], [f"--{name}", text]):
         if not isinstance(value, bool) or len(given) == 1:  # a switch takes no separate value
             got = getattr(flags.parse([*files, *given]).config, name)
-            assert got == value and type(got) is type(value)
+            kept = FrozenDict if isinstance(value, dict) else type(value)
+            assert got == value and type(got) is kept
 
 
 def test_every_flag_is_in_the_help_with_its_default():
@@ -120,6 +122,19 @@ def test_every_flag_is_in_the_help_with_its_default():
     assert lines["--content_layers"].endswith("[block4_conv2]")
 
 
+def test_the_help_has_the_settings_of_each_section_under_its_heading():
+    blocks = [block.splitlines() for block in flags.help_text().split("\n\n")[1:]]
+    names = {heading: [line.split()[0][2:] for line in lines] for heading, *lines in blocks}
+    assert names.pop("Command")[0] == "config"
+    assert names == {
+        heading: [name for name in Config.model_fields if section_of(name).heading == heading]
+        for heading in names
+    }
+    assert names["Output image"] == ["output_image", "bit_depth", "quality", "color_profile"]
+    assert next(iter(names)) == "Input images" and names["Input images"][0] == "content_image"
+    assert list(names)[-1] == "Preset and version"
+
+
 def test_the_defaults_in_the_help_are_values_of_their_flags():
     lines = [line for line in flags.help_text().splitlines() if line.startswith("  --")]
     shown = [f"{line.split()[0]}={line.split()[-1][1:-1]}" for line in lines if line[-1] == "]"]
@@ -141,10 +156,14 @@ def test_switch_off(flag):
     assert config(flag, "--bounds").bounds is True
 
 
-def test_style_image_may_be_repeated():
+def test_the_flags_of_image_lists_may_be_repeated():
     got = config("--style_image=a,b.jpg", "--style_blend_weights=0.25,0.75")
     assert got.style_image == (Path.cwd() / "s.jpg", Path.cwd() / "a,b.jpg")
     assert got.style_blend_weights == (0.25, 0.75)
+    masks = config("--content_masks=a.png", "--content_masks=b.png",
+                   "--style_masks=c.png", "--style_masks=d.png")  # fmt: skip
+    assert masks.content_masks == (Path.cwd() / "a.png", Path.cwd() / "b.png")
+    assert masks.style_masks == (Path.cwd() / "c.png", Path.cwd() / "d.png")
 
 
 @pytest.mark.parametrize("name", [name for name in Config.model_fields if "_" in name])
@@ -198,7 +217,7 @@ def test_wrong_value_is_refused_with_its_flag(flag, reason):
     assert reason in refusal(*FILES, flag)
 
 
-def test_pictures_are_required():
+def test_images_are_required():
     assert "give --content_image=FILE" in refusal("--style_image=s.jpg")
     assert "give --style_image=FILE" in refusal("--content_image=c.jpg")
     assert "content_image is missing" in refusal()
@@ -209,7 +228,7 @@ def test_flags_of_one_call_do_not_reach_the_next():
     assert config().seed == 0
 
 
-def test_a_picture_is_made_again_with_its_settings_and_flags_on_top(tmp_path):
+def test_an_image_is_made_again_with_its_settings_and_flags_on_top(tmp_path):
     made = Config(
         content_image=tmp_path / "a" / "c.jpg", style_image=[tmp_path / "s.jpg"],
         output_image=tmp_path / "b" / "o.png", style_layers="block1_conv1:2,block4_conv2",
@@ -223,11 +242,11 @@ def test_a_picture_is_made_again_with_its_settings_and_flags_on_top(tmp_path):
     again = flags.parse([f"--rerun={made.output_image}"]).config
     assert portable(again) == portable(made)
     changed = flags.parse(["--rerun", str(made.output_image), "--seed=9", "--init=noise"]).config
-    expected = made.model_copy(update={"seed": 9, "init": "noise"})
+    expected = made.replace(seed=9, init="noise")
     assert portable(changed) == portable(expected)
 
 
-def test_a_picture_without_settings_cannot_be_made_again(tmp_path):
+def test_an_image_without_settings_cannot_be_made_again(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     for name in ("x.png", "missing.png"):
         message = refusal(f"--rerun={tmp_path / name}")

@@ -16,8 +16,7 @@ from pydantic import (
 )
 
 from nst_tf.config.yaml import scalar
-from nst_tf.errors import did_you_mean
-from nst_tf.models.layers import LAYERS
+from nst_tf.models.layers import LAYERS, suggest_layer
 
 Value_co = TypeVar("Value_co", covariant=True)
 
@@ -191,7 +190,7 @@ def _layers(value: object) -> object:
         return value
     for name in value:
         if name not in LAYERS:
-            raise ValueError(_unknown_layer(str(name)))
+            raise ValueError(f"unknown layer {shown(str(name))}; {suggest_layer(str(name))}")
     return {name: value[name] for name in LAYERS if name in value}
 
 
@@ -208,14 +207,6 @@ def _layer_styles(value: object) -> object:
     if isinstance(pairs, list | tuple) and not all(":" in str(pair) for pair in pairs if pair):
         raise ValueError("every layer needs the number of its style, as in block1_conv1:2")
     return _layers(value)
-
-
-def _unknown_layer(name: str) -> str:
-    """Suggests block4_conv2 for the papers' relu4_2 and Caffe's conv4_2."""
-    keras = re.sub(r"^(?:relu|conv)([1-5])_([1-4])$", r"block\1_conv\2", name)
-    near = did_you_mean(keras, LAYERS)
-    names = "" if near.startswith("known are") else f" known are {', '.join(LAYERS)}"
-    return f"unknown layer {shown(name)}; {near}{names}"
 
 
 def coarse_levels(text: str) -> tuple[tuple[int, int], ...]:
