@@ -1,47 +1,71 @@
-"""Neural style transfer in TensorFlow and Keras: a picture in the manner of another.
+"""Neural style transfer (Gatys et al. 2016): the content of one image in the style of another.
 
     import nst_tf
 
-    result = nst_tf.stylize(content, style, nst_tf.Config(image_size=256))
+    result = nst_tf.stylize("content.jpg", "style.jpg", nst_tf.Config(image_size=256))
 
-Importing the package is quick: TensorFlow is loaded when `stylize` is first asked for.
+The parts are importable by themselves: `nst_tf.losses`, `nst_tf.models`, `nst_tf.optimizers`. Names
+are loaded when they are first used, since importing TensorFlow takes seconds.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from nst_tf._version import __version__
+
 if TYPE_CHECKING:
+    from nst_tf import config, errors, events, jobs, losses, models, optimizers
     from nst_tf.config import Config, load_config
-    from nst_tf.engine.stylize import Result, stylize
+    from nst_tf.engine.stylizer import Result, Stylizer, stylize
     from nst_tf.errors import InputError, MachineError, NstError, NumericalError
+    from nst_tf.events import Losses
+    from nst_tf.objective.spec import ExtraLoss
 
-__version__ = "0.1.0"
-
-_HOMES = {
+_MODULES = {
     "Config": "config",
-    "load_config": "config",
+    "ExtraLoss": "objective.spec",
     "InputError": "errors",
+    "Losses": "events",
+    "MachineError": "errors",
     "NstError": "errors",
     "NumericalError": "errors",
-    "MachineError": "errors",
-    "Result": "engine.stylize",
-    "stylize": "engine.stylize",
+    "Result": "engine.stylizer",
+    "Stylizer": "engine.stylizer",
+    "load_config": "config",
+    "stylize": "engine.stylizer",
 }
+_SUBPACKAGES = ("config", "errors", "events", "jobs", "losses", "models", "optimizers")
 
 __all__ = [
     "Config",
+    "ExtraLoss",
     "InputError",
+    "Losses",
     "MachineError",
     "NstError",
     "NumericalError",
     "Result",
+    "Stylizer",
     "__version__",
+    "config",
+    "errors",
+    "events",
+    "jobs",
     "load_config",
+    "losses",
+    "models",
+    "optimizers",
     "stylize",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"nst_tf.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"nst_tf.{_MODULES[name]}"), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"nst_tf.{name}")
     raise AttributeError(f"module 'nst_tf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

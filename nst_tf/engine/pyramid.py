@@ -171,7 +171,8 @@ def _initial_limit(config: Config) -> SideLimit:
 
 def _stride(layer: str) -> int:
     """Returns the pixels per position of a layer of VGG19: a pooling stands between blocks."""
-    return 2 ** (int(layer.removeprefix("block")[0]) - 1)
+    stride: int = 2 ** (int(layer.removeprefix("block")[0]) - 1)
+    return stride
 
 
 def _check_memory_of_bfgs(variables: int) -> None:
