@@ -17,16 +17,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 import tensorflow as tf
+from nst_tf.engine.stylize import stylize
 from PIL import Image
 
 from benchmarks.contenders import PAIRS
 from nst_tf.config.schema import Config
-from nst_tf.engine.stylize import stylize
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import resize
 from nst_tf.io import files, images
-from nst_tf.models import vgg19
-from nst_tf.models import weights as parameters
+from nst_tf.models import vgg19_features
+from nst_tf.models.weights import load_vgg19
 
 _LAYERS = [f"block{block}_conv1" for block in range(1, 6)]
 _RESULTS = Path(__file__).parent / "results"
@@ -38,7 +38,7 @@ class Distance:
     """The perceptual distance of two pictures of one size."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
-        self._network = vgg19.build(_LAYERS, "max", weights)
+        self._network = vgg19_features(_LAYERS, weights)
 
     def __call__(self, one: np.ndarray, other: np.ndarray) -> float:
         """Returns the distance, from 0 to 1."""
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--plans", nargs="+", default=["auto", "none"], help="values of pyramid")
     parser.add_argument("--results", type=Path, default=_RESULTS)
     arguments = parser.parse_args()
-    weights = parameters.load("normalised", None).arrays
+    weights = load_vgg19("normalised").arrays
     record = arguments.results / "consistency.json"
     found = json.loads(record.read_text()) if record.exists() else {}
     small_size, large_size = arguments.sizes

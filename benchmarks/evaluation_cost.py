@@ -83,13 +83,11 @@ def _at_size(path: Path, image_size: int) -> ImageArray:
 
 def _nst_tf(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
     from nst_tf.config.schema import Config
-    from nst_tf.models import vgg19
-    from nst_tf.models import weights as parameters
+    from nst_tf.models import vgg19_features
     from nst_tf.objective.terms import Objective, layers_of
 
     config = Config(style_weight=_STYLE_WEIGHT)
-    weights = parameters.load(config.weights, config.weights_sha256).arrays
-    network = vgg19.build(layers_of(config), config.pooling, weights, precision=variant.precision)
+    network = vgg19_features(layers_of(config), dtype=variant.precision)
     objective = Objective(network, content, [style], config)
     return lambda: objective.value_and_grad(content)
 

@@ -18,8 +18,7 @@ from nst_tf.config.schema import Config
 from nst_tf.engine import pyramid
 from nst_tf.image.resize import resize
 from nst_tf.io import images
-from nst_tf.models import vgg19
-from nst_tf.models import weights as parameters
+from nst_tf.models import vgg19_features
 from nst_tf.objective.terms import Objective, layers_of
 
 _METHODS = ("l-bfgs-b", "lbfgs", "adam")
@@ -64,8 +63,7 @@ def measure(pair: str, image_size: int) -> dict:
     (level,) = pyramid.plan(content.shape[:2], [style.shape[:2]], config)
     content = resize(content, level.shape)
     style = resize(style, level.style_shapes[0])
-    weights = parameters.load("normalised", None).arrays
-    network = vgg19.build(layers_of(config), "max", weights)
+    network = vgg19_features(layers_of(config))
     objective = Objective(network, content, [style], config)
     objective.value_and_grad(content)  # traced before anything is timed
     traces = {

@@ -17,11 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from nst_tf.config.schema import Config
 from nst_tf.engine.stylize import stylize
+
+from nst_tf.config.schema import Config
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files, images
-from nst_tf.models import weights as parameters
+from nst_tf.models.weights import load_vgg19
 
 _ROOT = Path(__file__).parents[1]
 _PICTURES = _ROOT / "images"
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=_ROOT / "docs" / "controls")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    weights = parameters.load("normalised", None).arrays
+    weights = load_vgg19("normalised").arrays
     record = arguments.folder / "figures.json"
     figures = json.loads(record.read_text()) if record.exists() else {}
     for name in arguments.names or SHEETS:

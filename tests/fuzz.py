@@ -15,7 +15,7 @@ with atheris.instrument_imports(include=["nst_tf"]):
     from nst_tf import config
     from nst_tf.errors import InputError
     from nst_tf.io import decoding
-    from nst_tf.models import weights as parameters
+    from nst_tf.models import weights
 
 from tests.test_images_fuzz import FORMATS, LIMIT, file_of
 
@@ -36,7 +36,7 @@ def configuration(data: bytes, folder: Path) -> None:
 def weights(data: bytes, folder: Path) -> None:
     file = folder / "fuzz.npz"
     file.write_bytes(data)
-    parameters.read(file, {"conv/kernel": (3, 3, 3, 2), "conv/bias": (2,)}, None)
+    weights.read(file, {"conv/kernel": (3, 3, 3, 2), "conv/bias": (2,)}, None)
 
 
 def seeds(target: str) -> list[bytes]:

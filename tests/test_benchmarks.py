@@ -16,7 +16,7 @@ from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
 from nst_tf.config.schema import Config
 from nst_tf.image.resize import resize, resized_shape
 from nst_tf.io import images
-from nst_tf.models import vgg19
+from nst_tf.models import vgg19_features
 from nst_tf.objective.terms import Objective, layers_of
 
 ROOT = Path(__file__).parent.parent
@@ -184,7 +184,7 @@ def test_the_scorer_gives_the_loss_that_nst_tf_gives(picture_files, weights):
     content, style, out = (images.read(picture_files[name]) for name in ("content", "style", "out"))
     content = resize(content, (40, 56))
     style = resize(style, resized_shape(style.shape[:2], 56))
-    network = vgg19.build(layers_of(config), config.pooling, weights)
+    network = vgg19_features(layers_of(config), weights)
     expected, _ = Objective(network, content, [style], config).value_and_grad(out)
 
     file = picture_files["out"]
@@ -230,7 +230,7 @@ def test_the_distance_of_pictures_is_that_of_a_naive_twin(weights, waves, random
     distance = consistency.Distance(weights)
     assert distance(waves, waves) == pytest.approx(0.0, abs=1e-6)
     layers = [f"block{block}_conv1" for block in range(1, 6)]
-    network = vgg19.build(layers, "max", weights)
+    network = vgg19_features(layers, weights)
     cosines = []
     for layer in layers:
         one, two = (

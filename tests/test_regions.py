@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from nst_tf.engine.stylize import stylize
 
 from nst_tf import losses
 from nst_tf.config.schema import Config
-from nst_tf.engine.stylize import stylize
 from nst_tf.errors import InputError
 from nst_tf.image import masks
 from nst_tf.image.masks import Region
 from nst_tf.image.resize import resize
 from nst_tf.io import images
-from nst_tf.models.vgg19 import build
+from nst_tf.models import vgg19_features
 from nst_tf.objective.terms import Objective, layers_of
 from tests.command import PALACE, STYLE
 from tests.numerical_gradient import gradient_error
@@ -65,7 +65,7 @@ def test_a_guide_of_one_everywhere_changes_nothing(random):
 def objective(weights, pictures, parts, **settings):
     config = Config(**settings)
     content, *styles = pictures
-    network = build(layers_of(config), config.pooling, weights)
+    network = vgg19_features(layers_of(config), weights)
     return Objective(network, content, styles, config, parts)
 
 
@@ -90,7 +90,7 @@ def test_the_loss_of_regions_is_that_of_a_naive_twin(weights, pictures, random):
     found = objective(weights, pictures, parts, style_weight=3.0, **settings)
     picture = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
 
-    network = build(["block1_conv1", "block2_conv1"], "max", weights)
+    network = vgg19_features(["block1_conv1", "block2_conv1"], weights)
     expected = 0.0
     for layer, factor, weight in (("block1_conv1", 1, 2.0), ("block2_conv1", 2, 1.0)):
         maps, *styled = (

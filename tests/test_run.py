@@ -24,8 +24,8 @@ from nst_tf.image.resize import resize
 from nst_tf.io import images
 from nst_tf.jobs import checkpoint, run
 from nst_tf.jobs.checkpoint import Checkpoint, Position
-from nst_tf.models import vgg19
-from nst_tf.models import weights as parameters
+from nst_tf.models import vgg19_features
+from nst_tf.models.weights import PACKAGED_SHA256, load_vgg19
 from nst_tf.objective.terms import Objective, layers_of
 from tests import command
 from tests.command import CONTENT, STYLE
@@ -45,7 +45,9 @@ def recomputed(config, weights):
     shapes = [picture.shape[:2] for picture in read]
     level = pyramid.plan(shapes[0], shapes[1:], config)[-1]
     content, *styles = map(resize, read, [level.shape, *level.style_shapes])
-    network = vgg19.build(layers_of(config), config.pooling, weights, padding=config.padding)
+    network = vgg19_features(
+        layers_of(config), weights, padding=config.padding, pooling=config.pooling
+    )
     saved = images.read(config.output_image, 10**8)
     return Objective(network, content, styles, config).value_and_grad(saved)[0]
 
@@ -123,7 +125,7 @@ def test_the_record_holds_what_its_contract_names(finished):
     assert found["evaluations"] >= 7
     assert found["stop_reason"] == "all iterations were done"
     assert found["image_size"] == [64, 20]
-    assert found["weights_sha256"] == parameters.PACKAGED_SHA256
+    assert found["weights_sha256"] == PACKAGED_SHA256
     assert 0 < found["seconds_evaluating"] <= found["seconds_stylizing"] < found["seconds"]
     assert 2e8 < found["peak_memory_bytes"] < 4e9
     assert found["versions"]["tensorflow"].startswith("2.")
@@ -194,7 +196,7 @@ def test_the_record_is_of_the_file_as_it_is_read_back(tmp_path, weights, suffix)
 
 
 def test_RUN_31_a_loss_that_is_not_finite_ends_with_the_best_picture(tmp_path):
-    poison = {name: array.copy() for name, array in parameters.load("normalised", None)[0].items()}
+    poison = {name: array.copy() for name, array in load_vgg19("normalised").arrays.items()}
     poison["block2_conv1/kernel"] *= np.float32(1e30)
     np.savez(tmp_path / "w.npz", **poison)
     with pytest.raises(
