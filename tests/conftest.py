@@ -9,7 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from nst_tf.models import weights as parameters
+from nst_tf.models.weights import load_vgg19
 
 # A shell's background job and nohup ignore these, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -18,7 +18,23 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 @pytest.fixture(scope="session")
 def weights():
-    return parameters.load("normalised", None).arrays
+    return load_vgg19("normalised").arrays
+
+
+@pytest.fixture(scope="session")
+def tiny_features():
+    """A network of six small convolutions; see `tests.tiny_network`."""
+    from tests import tiny_network  # imports Keras, which few tests need
+
+    return tiny_network.tiny_features()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights():
+    """Weights of a VGG19 with few channels; see `tests.tiny_network`."""
+    from tests import tiny_network
+
+    return tiny_network.tiny_weights()
 
 
 @pytest.fixture
