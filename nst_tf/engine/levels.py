@@ -17,6 +17,7 @@ from nst_tf.image.masks import Mask, resize_regions
 from nst_tf.image.resize import cover, resize
 from nst_tf.io.images import as_image
 from nst_tf.objective import targets as target_functions
+from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import StyleFeatures
 from nst_tf.objective.spec import ExtraLoss, term_weights
 from nst_tf.objective.targets import Fixed, MaskedStyle, Targets
@@ -283,11 +284,6 @@ class LevelBuilder:
             self._initial.style_strength,
             style_moments=known or None,
         )
-
-
-def batch(image: ImageArray) -> tf.Tensor:
-    """Makes a batch of one of an image: [H, W, 3] to [1, H, W, 3]."""
-    return tf.constant(image[np.newaxis], tf.float32)
 
 
 def blend_shares(blend_weights: Sequence[float], styles: int) -> list[float]:

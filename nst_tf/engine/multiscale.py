@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,15 +10,13 @@ import tensorflow as tf
 
 from nst_tf import optimizers
 from nst_tf.config import OptimizerSettings
-from nst_tf.engine.levels import LevelBuilder, batch
+from nst_tf.engine.levels import LevelBuilder
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
-from nst_tf.events import Callback, Iteration, Losses
+from nst_tf.events import Callback, Iteration
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.objective.graphs import Objective
-from nst_tf.objective.targets import Targets
-from nst_tf.objective.terms import constrain
+from nst_tf.objective.function import LossFunction, batch
 from nst_tf.optimizers import StopReason
 
 _INITIAL_STEP = 2.0
@@ -91,7 +89,6 @@ class MultiscaleOptimizer:
         self._began = began
         self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
         self._seconds_evaluating = 0.0
-        self._terms: Mapping[str, tf.Tensor] = {}
 
     def initial_state(self) -> OptimizationState:
         """Returns the state at the beginning of the coarsest level."""
@@ -114,10 +111,13 @@ class MultiscaleOptimizer:
         self._seconds_evaluating = state.seconds_evaluating
         improved = state.iterations > 0
         while True:
-            targets = self._builder.targets(self._levels[state.level])
-            found = self._minimize(state, targets)
+            function = LossFunction(
+                self._networks.objective(state.precision),
+                self._builder.targets(self._levels[state.level]),
+            )
+            found = self._minimize(state, function)
             improved |= found.value < found.initial_value
-            image = np.clip(self._image(found.x, targets), *PIXEL_RANGE)
+            image = np.clip(function.image(found.x), *PIXEL_RANGE)
             iterations = state.iterations + found.iterations
             evaluations = state.evaluations + found.evaluations
             following = self._next_state(state, found, image)
@@ -125,7 +125,7 @@ class MultiscaleOptimizer:
                 return Outcome(
                     image=image,
                     stop_reason=found.stop_reason,
-                    failure=self._failure(found.stop_reason, improved),
+                    failure=self._failure(found.stop_reason, function, improved),
                     iterations=iterations,
                     evaluations=evaluations,
                     seconds_evaluating=self._seconds_evaluating,
@@ -164,22 +164,20 @@ class MultiscaleOptimizer:
             optimizer_state={},
         )
 
-    def _minimize(self, state: OptimizationState, targets: Targets) -> optimizers.Result:
-        objective = self._networks.objective(state.precision)
-
-        def value_and_gradients(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _minimize(self, state: OptimizationState, function: LossFunction) -> optimizers.Result:
+        def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             before = time.monotonic()
-            value, gradient, self._terms = objective.value_and_gradients(variables, targets)
+            value_and_gradient = function(variables)
             self._seconds_evaluating += time.monotonic() - before
-            return value, gradient
+            return value_and_gradient
 
         def callback(step: optimizers.Step) -> bool:
-            event = self._event(state, step, targets)
+            event = self._event(state, step, function)
             return any([bool(callback(event)) for callback in self._callbacks])
 
         method = self._settings.optimizer
         return optimizers.minimize(
-            value_and_gradients,
+            timed,
             batch(state.image),
             method=method,
             bounds=PIXEL_RANGE if self._settings.bounds else None,
@@ -192,7 +190,7 @@ class MultiscaleOptimizer:
         )
 
     def _event(
-        self, state: OptimizationState, step: optimizers.Step, targets: Targets
+        self, state: OptimizationState, step: optimizers.Step, function: LossFunction
     ) -> Iteration:
         height, width = self._levels[state.level].shape
         # Of this level, too, where its second part is computed in float32.
@@ -204,25 +202,20 @@ class MultiscaleOptimizer:
             seconds=self._seconds(),
             done=(done_before + step.iteration * height * width) / sum(self._work),
             # The last evaluation before a step is accepted is that of the accepted point.
-            losses=fetched(self._terms),
+            losses=function.last_losses(),
             height=height,
             width=width,
-            source=_Source(self, state, step, targets),
+            source=_Source(self, state, step, function),
         )
-
-    def _image(self, variables: tf.Tensor, targets: Targets) -> ImageArray:
-        luminance_only = self._networks.objective("float32").spec.luminance_only
-        image: ImageArray = constrain(variables, targets.fixed, luminance_only).numpy()[0]
-        return image
 
     def _seconds(self) -> float:
         """Returns the time since the start, without that between interruption and continuation."""
         return time.monotonic() - self._began
 
-    def _failure(self, reason: StopReason, improved: bool) -> str:
+    def _failure(self, reason: StopReason, function: LossFunction, improved: bool) -> str:
         """Says what went wrong numerically, if that is why the optimization ended."""
         if reason.is_failure:
-            losses = fetched(self._terms)
+            losses = function.last_losses()
             if reason is StopReason.EXPLODED:
                 return f"the loss exploded: it is {losses.total:.3g}"
             names = [name for name, value in losses.terms.items() if not np.isfinite(value)]
@@ -240,11 +233,10 @@ class _Source:
     optimizer: MultiscaleOptimizer
     started: OptimizationState
     step: optimizers.Step
-    targets: Targets
+    function: LossFunction
 
     def image(self) -> ImageArray:
-        optimizer = self.optimizer
-        return optimizer._builder.in_color(optimizer._image(self.step.x, self.targets))
+        return self.optimizer._builder.in_color(self.function.image(self.step.x))
 
     def state(self) -> OptimizationState:
         return replace(
@@ -253,16 +245,3 @@ class _Source:
             seconds_evaluating=self.optimizer._seconds_evaluating,
             optimizer_state=self.step.state(),
         )
-
-
-def fetched(terms: Mapping[str, tf.Tensor]) -> Losses:
-    """Copies the terms of one image's loss off the device at once."""
-    if not terms:
-        return Losses({})
-    values = tf.concat(list(terms.values()), axis=0).numpy()
-    return Losses(dict(zip(terms, values.tolist(), strict=True)))
-
-
-def evaluated(objective: Objective, image: ImageArray, targets: Targets) -> Losses:
-    """Evaluates the loss terms of an image as it is."""
-    return fetched(objective.loss_terms(batch(image), targets))

@@ -1,6 +1,5 @@
 """Where an optimization stands, as plain data: what a checkpoint saves."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,4 +32,4 @@ class OptimizationState:
     seconds: float
     seconds_evaluating: float
     image: ImageArray
-    optimizer_state: Mapping[str, npt.NDArray[Any]]
+    optimizer_state: dict[str, npt.NDArray[Any]]

@@ -15,7 +15,7 @@ from nst_tf.engine import inputs, pyramid
 from nst_tf.engine.device import choose_precision, device_name
 from nst_tf.engine.inputs import ImageLike, Inputs
 from nst_tf.engine.levels import LevelBuilder, StyleCache
-from nst_tf.engine.multiscale import MultiscaleOptimizer, evaluated
+from nst_tf.engine.multiscale import MultiscaleOptimizer
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError, MachineError
@@ -24,6 +24,7 @@ from nst_tf.image.arrays import ImageArray, check_image, quantize
 from nst_tf.image.resize import resize
 from nst_tf.io.images import as_image
 from nst_tf.models.weights import Parameters
+from nst_tf.objective.function import LossFunction
 from nst_tf.objective.spec import ExtraLoss, spec_of
 from nst_tf.optimizers import StopReason
 
@@ -234,14 +235,7 @@ class Stylizer:
             MachineError: There is not enough memory.
         """
         with _memory_errors():
-            given = inputs.prepare(
-                content,
-                style,
-                self.config.loss,
-                content_masks=content_masks,
-                style_masks=style_masks,
-            )
-            level = self._plan(given)[-1]
+            builder, level = self._last_level(content, style, content_masks, style_masks)
             array = as_image(image, "evaluated")
             if array.shape[:2] != level.shape:
                 height, width = level.shape
@@ -250,7 +244,53 @@ class Stylizer:
                     f"it has {array.shape[1]}x{array.shape[0]} pixels, the result {width}x{height}",
                     "resize it, or set image_size to its longer side",
                 )
-            return self._losses(self._builder(given), level, array)
+            return self._losses(builder, level, array)
+
+    def loss_function(
+        self,
+        content: ImageLike,
+        style: ImageLike | Sequence[ImageLike],
+        *,
+        content_masks: Sequence[npt.ArrayLike] = (),
+        style_masks: Sequence[npt.ArrayLike] = (),
+        precision: str = "float32",
+    ) -> LossFunction:
+        """Returns the loss of images of the result's size, with its gradient.
+
+        Args:
+            content: As for a call.
+            style: As for a call.
+            content_masks: As for a call.
+            style_masks: As for a call.
+            precision: What the network computes in, "float32" or "bfloat16".
+
+        Returns:
+            A function from a tensor [1, H, W, 3] to loss and gradient, such as
+            `nst_tf.optimizers.minimize` takes.
+
+        Raises:
+            InputError: An image, a mask or a size is wrong.
+            MachineError: There is not enough memory.
+        """
+        with _memory_errors():
+            builder, level = self._last_level(content, style, content_masks, style_masks)
+            return LossFunction(self._networks.objective(precision), builder.targets(level))
+
+    def _last_level(
+        self,
+        content: ImageLike,
+        style: ImageLike | Sequence[ImageLike],
+        content_masks: Sequence[npt.ArrayLike],
+        style_masks: Sequence[npt.ArrayLike],
+    ) -> tuple[LevelBuilder, pyramid.Level]:
+        given = inputs.prepare(
+            content,
+            style,
+            self.config.loss,
+            content_masks=content_masks,
+            style_masks=style_masks,
+        )
+        return self._builder(given), self._plan(given)[-1]
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
         content_shape, style_shapes = given.shapes
@@ -277,7 +317,8 @@ class Stylizer:
         self, builder: LevelBuilder, level: pyramid.Level, image: npt.NDArray[Any]
     ) -> Losses:
         array = builder.in_optimized_colors(check_image(image, "evaluated"))
-        return evaluated(self._networks.objective("float32"), array, builder.targets(level))
+        function = LossFunction(self._networks.objective("float32"), builder.targets(level))
+        return function.losses(array)
 
 
 def stylize(
