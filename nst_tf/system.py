@@ -1,11 +1,11 @@
-"""What the machine offers and what the process has used of it."""
+"""The machine and the process: memory, processor, package versions, start of TensorFlow."""
 
 import contextlib
 import importlib.metadata
 import os
 import platform
 import re
-import resource
+import subprocess
 import sys
 import threading
 import warnings
@@ -16,8 +16,24 @@ import psutil
 
 from nst_tf.errors import MachineError
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 _descriptor_2 = threading.Lock()
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_CONTROL_GROUP_FILES = {
+    "": ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    "memory": (
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
+"""By controller as in /proc/self/cgroup, for versions 2 and 1: the files of limit and usage, and
+the names of the page cache, which can be reclaimed, in memory.stat."""
+
 _FLOORS = {
     "tensorflow": "2.21",
     "keras": "3.15",
@@ -26,71 +42,109 @@ _FLOORS = {
     "pillow": "13.0",
     "imagecodecs": "2026.3.6",
 }
-"""The oldest versions that will do, as in setup.cfg."""
+"""The lowest versions, as in setup.cfg."""
+
+_DISTRIBUTIONS = {
+    "tensorflow": (
+        "tensorflow",
+        "tensorflow-cpu",
+        "tf-nightly",
+        "tf-nightly-cpu",
+        "tensorflow-rocm",
+        "tensorflow-macos",
+    )
+}
+"""The names that a package is distributed under, where it has several."""
 
 _TENSOR_CORES_OF_BFLOAT16 = (8, 0)
-"""The first compute capability whose tensor cores take bfloat16."""
+"""The first compute capability whose tensor cores support bfloat16."""
 
 
 def available_memory() -> int:
-    """Returns how many bytes more this process can use, without swapping.
+    """Returns the number of bytes that this process can still use without swapping.
 
-    That is the least of what the machine has free, what the control group allows, and what the
-    limit on the process's address space leaves.
+    The least of the machine's available memory, the limits of the process's control groups, and
+    the limit of its address space.
     """
     return min(
         [
             int(psutil.virtual_memory().available),
-            *_left_in_control_group(),
+            *_left_in_control_groups(),
             *_left_of_address_space(),
         ]
     )
 
 
-def _left_in_control_group() -> list[int]:
-    """Returns what the group of processes may still take, where it is limited (Linux, v2 or v1)."""
-    for limit, usage in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            most = int((_CONTROL_GROUPS / limit).read_text())
-            return [most - int((_CONTROL_GROUPS / usage).read_text())]
+def _left_in_control_groups() -> list[int]:
+    """Returns what the control groups of this process leave, where they are limited (Linux)."""
+    left = []
+    for line in _lines("/proc/self/cgroup"):
+        _, controller, path = line.split(":", 2)
+        if controller not in _CONTROL_GROUP_FILES:
+            continue
+        root = _CONTROL_GROUPS / controller
+        group = root / path.lstrip("/")  # in a container it may exist under the root only
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                left += _left_in_control_group(folder, *_CONTROL_GROUP_FILES[controller])
+    return left
+
+
+def _left_in_control_group(
+    folder: Path, limit: str, usage: str, page_cache: tuple[str, ...]
+) -> list[int]:
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        most = int((folder / limit).read_text())
+        used = int((folder / usage).read_text())
+        statistics = dict(line.split() for line in _lines(folder / "memory.stat"))
+        return [most - used + sum(int(statistics.get(name, 0)) for name in page_cache)]
     return []
 
 
 def _left_of_address_space() -> list[int]:
+    if not hasattr(resource, "RLIMIT_AS"):
+        return []
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     return [] if limit == resource.RLIM_INFINITY else [limit - psutil.Process().memory_info().vms]
 
 
-def peak_memory() -> int:
-    """Returns the largest resident size this process has had so far, in bytes."""
+def _lines(path: Path | str) -> list[str]:
+    """Returns the lines of a file of /proc or /sys, or none where there is no such file."""
     try:
-        # Linux's getrusage counts the parent's size too, from before the program was executed.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+        return Path(path).read_text().splitlines()
     except OSError:
-        pass  # not Linux
+        return []
+
+
+def peak_memory() -> int:
+    """Returns the largest resident size of this process so far, in bytes."""
+    # Linux's getrusage counts the parent's size too, from before the program was executed.
+    for line in _lines("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    if resource is None:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the packages that the numbers come from."""
-    packages = {name: importlib.metadata.version(name) for name in _FLOORS}
-    return {"python": platform.python_version(), **packages}
+    """Returns the versions of Python and of the packages that affect results.
+
+    Raises:
+        MachineError: A package is not installed.
+    """
+    return {"python": platform.python_version(), **{name: _version(name) for name in _FLOORS}}
 
 
 def check_versions() -> None:
-    """Refuses packages that are too old, which would go wrong in odd ways later.
+    """Refuses packages that are missing or too old, which would fail later and less clearly.
 
     Raises:
-        MachineError: A package is older than what this program was written for.
+        MachineError: A package is not installed or is older than required.
     """
     for name, floor in _FLOORS.items():
-        version = importlib.metadata.version(name)
+        version = _version(name)
         if _numbers(version) < _numbers(floor):
             raise MachineError(
                 f"{name} is too old",
@@ -99,61 +153,120 @@ def check_versions() -> None:
             )
 
 
+def _version(name: str) -> str:
+    """Returns the version of a package, under the first of its names that is installed."""
+    for distribution in _DISTRIBUTIONS.get(name, (name,)):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(distribution)
+    raise MachineError(
+        f"{name} is missing",
+        "the package is not installed",
+        f'run: pip install "{name}>={_FLOORS[name]}"',
+    )
+
+
 def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
 def prepare_tensorflow(threads: int, deterministic: bool) -> None:
-    """Sets what TensorFlow computes with, for the whole process, before it does anything.
+    """Imports TensorFlow and configures it for the whole process, before it computes anything.
 
     Args:
-        threads: How many threads; with 0, one for each core.
-        deterministic: Whether every operation must give the same bits each time, or be refused.
+        threads: Number of threads of an operation; with 0, one for each core.
+        deterministic: Whether operations must give the same bits each time, or be refused.
+
+    Raises:
+        MachineError: TensorFlow computes in this process already with other settings.
     """
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default, said so that nothing changes it
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default, fixed against changes
     if deterministic:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         os.environ.pop("TF_XLA_FLAGS", None)
     import tensorflow as tf
 
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    try:
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        if deterministic:
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError as error:
+        raise MachineError(
+            "cannot set threads or deterministic",
+            "TensorFlow computes in this process already with other settings",
+            "set them before the first computation, or start another process",
+        ) from error
     if deterministic:
-        tf.config.threading.set_inter_op_parallelism_threads(1)
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def processor() -> dict[str, str]:
-    """Returns the processor's model and how many of its cores there are."""
+    """Returns the processor's model and the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux
+    cores = len(affinity(0)) if affinity else os.cpu_count()
+    return {"processor": _processor_model(), "cores": str(cores)}
+
+
+def _processor_model() -> str:
+    fields: dict[str, str] = {}
+    for line in _lines("/proc/cpuinfo"):  # one block for each core
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    if "model name" in fields:
+        return fields["model name"]
+    machine = platform.machine()
+    if "CPU part" in fields:  # Linux on ARM
+        return f"{machine} implementer {fields.get('CPU implementer')} part {fields['CPU part']}"
+    if sys.platform == "darwin":
+        command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+        with contextlib.suppress(OSError):
+            output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            return output.strip() or machine
+    return platform.processor() or machine
+
+
+def display_path(path: Path | str) -> str:
+    """Returns a path as messages show it: relative to the current folder where that is possible."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []  # not Linux
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
-    }
+        return os.path.relpath(path)
+    except (OSError, ValueError):  # no current folder, or another drive
+        return str(path)
+
+
+def portable_path(path: Path | str, folder: Path | str) -> str:
+    """Returns a path as files store it: relative to a folder, with forward slashes.
+
+    Args:
+        path: An absolute path.
+        folder: What it is relative to, an absolute path.
+
+    Returns:
+        The relative path; the absolute one where there is none, as between drives.
+    """
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(path).as_posix()
 
 
 def computes_bfloat16() -> bool:
-    """Tells whether the processor multiplies bfloat16 in hardware (AVX-512 BF16 or AMX)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text().split()
-    except OSError:
-        return False  # not Linux, where no processor is known to gain
+    """Returns whether the processor multiplies bfloat16 in hardware (AVX-512 BF16 or AMX).
+
+    Known on Linux only; elsewhere False.
+    """
+    flags = " ".join(_lines("/proc/cpuinfo")).split()
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def precision(asked: str, *, deterministic: bool, graphics: tuple[int, ...] | None = None) -> str:
-    """Chooses what a network computes in.
+    """Chooses the precision of a network's computations.
 
     Args:
-        asked: "float32", "bfloat16", or "auto", bfloat16 where the hardware multiplies it.
-        deterministic: Rules bfloat16 out for "auto": rounded products are summed in another order
-            by other kernels.
-        graphics: The compute capability of the graphics card that is used, if one is.
+        asked: "float32", "bfloat16", or "auto", which is bfloat16 where the hardware multiplies it.
+        deterministic: Excludes bfloat16 for "auto": kernels differ in the order of their sums of
+            rounded products.
+        graphics: The compute capability of the GPU that is used, if any.
 
     Returns:
         "float32" or "bfloat16".
@@ -166,9 +279,9 @@ def precision(asked: str, *, deterministic: bool, graphics: tuple[int, ...] | No
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps Python's warnings and what C libraries print to descriptor 2 off the terminal.
+    """Suppresses Python's warnings and what C libraries print to descriptor 2.
 
-    Both belong to the process, so one thread at a time. Log lines written inside are lost too.
+    Both are settings of the process, so one thread at a time. Log lines written meanwhile are lost.
     """
     with _descriptor_2, warnings.catch_warnings(), contextlib.ExitStack() as stack:
         warnings.simplefilter("ignore")

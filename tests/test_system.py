@@ -1,4 +1,4 @@
-"""What the machine offers."""
+"""Memory, processor, versions, start of TensorFlow."""
 
 import configparser
 import importlib.metadata
@@ -40,10 +40,143 @@ def test_available_memory_shrinks_when_memory_is_used():
     assert before < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+CONTROL_GROUPS = {
+    "version 2": ("0::/a/b", "", "memory.max", "memory.current", ""),
+    "version 1": ("4:memory:/a/b", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                  "total_"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", CONTROL_GROUPS)
+@pytest.mark.parametrize("limited", [".", "a", "a/b"])
+def test_a_limit_of_any_control_group_counts_and_the_page_cache_is_free(
+    tmp_path, monkeypatch, version, limited
+):
+    line, controller, limit, usage, prefix = CONTROL_GROUPS[version]
+    for folder in (".", "a", "a/b"):
+        group = tmp_path / controller / folder
+        group.mkdir(parents=True, exist_ok=True)
+        (group / limit).write_text("5000" if folder == limited else "max")
+        (group / usage).write_text("3000")
+        (group / "memory.stat").write_text(
+            f"{prefix}active_file 300\n{prefix}inactive_file 40\nanon 2660\n"
+        )
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/\n{line}\n")
+    lines = system._lines
+    monkeypatch.setattr(system, "_CONTROL_GROUPS", tmp_path)
+    monkeypatch.setattr(
+        system, "_lines",
+        lambda path: lines(tmp_path / "cgroup" if path == "/proc/self/cgroup" else path),
+    )  # fmt: skip
+    assert system.available_memory() == 5000 - 3000 + 340
+
+
 def test_versions_are_those_installed():
-    found = system.versions()
-    assert found["python"] == sys.version.split()[0]
-    assert found["scipy"] == importlib.metadata.version("scipy")
+    versions = system.versions()
+    assert versions["python"] == sys.version.split()[0]
+    assert versions["scipy"] == importlib.metadata.version("scipy")
+
+
+def installed(**packages):
+    """Returns a replacement of `importlib.metadata.version` that knows these packages only."""
+
+    def version(name):
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return packages[name]
+
+    return version
+
+
+FLOORS = dict(system._FLOORS)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "tensorflow-cpu", "tf-nightly", "tf-nightly-cpu",
+                                  "tensorflow-rocm", "tensorflow-macos"])  # fmt: skip
+def test_RUN_44_tensorflow_is_found_under_any_of_its_names(monkeypatch, name):
+    packages = {**{n: v for n, v in FLOORS.items() if n != "tensorflow"}, name: "2.21.1"}
+    monkeypatch.setattr("importlib.metadata.version", installed(**packages))
+    system.check_versions()
+    assert system.versions()["tensorflow"] == "2.21.1"
+    monkeypatch.setattr("importlib.metadata.version", installed(**{**packages, name: "2.20"}))
+    with pytest.raises(MachineError, match=r"tensorflow is too old: it is 2\.20, and 2\.21 or"):
+        system.check_versions()
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_RUN_44_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch, name):
+    packages = {n: v for n, v in FLOORS.items() if n != name}
+    monkeypatch.setattr("importlib.metadata.version", installed(**packages))
+    text = f'{name} is missing: the package is not installed; run: pip install "{name}>='
+    for call in (system.check_versions, system.versions):
+        with pytest.raises(MachineError, match=text):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        (["processor : 0", "model name\t: CPU @ 3 GHz", "model name : other"], "CPU @ 3 GHz"),
+        (["CPU implementer : 0x41", "CPU part : 0xd0c"], "aarch64 implementer 0x41 part 0xd0c"),
+        ([], "the processor"),
+    ],
+)
+def test_the_processor_has_a_name_on_any_machine(monkeypatch, cpuinfo, expected):
+    monkeypatch.setattr(system, "_lines", lambda path: cpuinfo)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr("platform.processor", lambda: "the processor")
+    assert system.processor()["processor"] == expected
+    assert int(system.processor()["cores"]) >= 1
+
+
+SET_AFTERWARDS = """
+import tensorflow as tf
+from nst_tf import errors, system
+system.prepare_tensorflow(2, True)
+tf.zeros(3) + 1
+system.prepare_tensorflow(2, True)  # the same settings again
+system.prepare_tensorflow(0, False)  # and none
+try:
+    system.prepare_tensorflow(1, False)
+except errors.MachineError as error:
+    print(error)
+"""
+
+
+def test_settings_of_tensorflow_that_come_too_late_are_refused_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "-c", SET_AFTERWARDS],
+        env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == (
+        "cannot set threads or deterministic: TensorFlow computes in this process already with "
+        "other settings; set them before the first computation, or start another process\n"
+    )
+
+
+def test_paths_are_shown_relative_to_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert system.display_path(tmp_path / "a" / "b.png") == str(Path("a", "b.png"))
+    assert system.display_path(tmp_path.parent / "b.png") == str(Path("..", "b.png"))
+
+
+def test_paths_are_shown_absolute_where_nothing_else_is_possible(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert system.display_path(tmp_path / "b.png") == str(tmp_path / "b.png")
+
+    def another_drive(*_):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr("os.path.relpath", another_drive)
+    assert system.display_path(tmp_path / "b.png") == str(tmp_path / "b.png")
+    assert system.portable_path(tmp_path / "b.png", "/other") == (tmp_path / "b.png").as_posix()
+
+
+def test_paths_are_stored_relative_with_forward_slashes(tmp_path):
+    assert system.portable_path(tmp_path / "a" / "b.png", tmp_path / "c") == "../a/b.png"
 
 
 @pytest.mark.parametrize(
@@ -82,13 +215,8 @@ def test_RUN_44_the_oldest_versions_are_those_of_the_package():
 
 
 def test_RUN_44_an_older_version_is_refused_in_one_line(monkeypatch):
-    real = importlib.metadata.version
-    monkeypatch.setattr(
-        "importlib.metadata.version", lambda name: "1.9.3" if name == "scipy" else real(name)
-    )
+    monkeypatch.setattr("importlib.metadata.version", installed(**{**FLOORS, "scipy": "1.9.3"}))
     with pytest.raises(MachineError, match=r"scipy is too old: it is 1\.9\.3, and 1\.17 or newer"):
         system.check_versions()
-    monkeypatch.setattr(
-        "importlib.metadata.version", lambda name: "1.100rc1" if name == "scipy" else real(name)
-    )
+    monkeypatch.setattr("importlib.metadata.version", installed(**{**FLOORS, "scipy": "1.100rc1"}))
     system.check_versions()
