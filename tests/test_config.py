@@ -1,4 +1,4 @@
-"""The settings: one test for each way to get them wrong, and what a right one means."""
+"""Settings: refusals of wrong values, meanings of right ones, and the models that hold them."""
 
 import copy
 import inspect
@@ -310,6 +310,7 @@ def test_CFG_17_one_value_is_a_list_of_one(tmp_path):
     [
         "block4_conv1:0.5, block1_conv1",
         ["block1_conv1", "block4_conv1:0.5"],
+        ("block4_conv1:0.5", "block1_conv1"),
         {"block4_conv1": 0.5, "block1_conv1": 1},
     ],
 )
@@ -841,6 +842,7 @@ def test_coarse_levels_preset():
         ({"original_colors": "yes"}, "'none', 'luminance', 'histogram' or 'match'"),
         ({"checkpoint_seconds": -1.0}, "checkpoint_seconds cannot be -1.0"),
         ({"threads": -2}, "threads cannot be -2"),
+        ({"preset": ["draft"]}, "preset cannot be ['draft']: it should be 'draft', 'default' or"),
     ],
 )
 def test_controls_that_do_not_fit_are_refused(settings, text):

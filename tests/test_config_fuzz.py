@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration, it becomes a Config or one line that refuses it."""
+"""Any content of a configuration gives a Config, or an InputError of one line."""
 
 import os
 import pickle

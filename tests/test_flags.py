@@ -1,4 +1,4 @@
-"""The command line: flags, precedence, and what a wrong one is told."""
+"""The command line: flags, precedence, and refusals of wrong ones."""
 
 import json
 from pathlib import Path

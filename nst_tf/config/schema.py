@@ -95,7 +95,7 @@ class Section(BaseModel):
             InputError: A setting is unknown or refused, or two of them do not fit together.
         """
         try:
-            return cls.model_validate(values, context=sources)
+            return cls.model_validate(dict(values), context=sources)
         except ValidationError as error:
             raise cls._refusal(error, sources or {}) from error
 
@@ -493,9 +493,10 @@ class Config(
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or data.get("preset") not in PRESETS:
+        preset = data.get("preset") if isinstance(data, dict) else None
+        if not isinstance(preset, str) or preset not in PRESETS:
             return data
-        return {**PRESETS[data["preset"]], **data}
+        return {**PRESETS[preset], **data}
 
     @field_validator("config_version")
     @classmethod
