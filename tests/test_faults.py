@@ -57,7 +57,7 @@ def test_RUN_06_10_11_every_operation_on_the_disk_may_fail(
     for number in range(1, 50):
         folder = tmp_path / str(number)
         folder.mkdir()
-        path = folder / "picture.png"
+        path = folder / "image.png"
         if replace:
             path.write_bytes(OLD)
         with monkeypatch.context() as patch:
@@ -82,6 +82,16 @@ def test_RUN_06_10_11_every_operation_on_the_disk_may_fail(
 def test_RUN_04_a_file_that_appeared_is_not_replaced(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(OLD)
+    with pytest.raises(FileExistsError):
+        files.atomic_write(path, NEW, replace=False)
+    assert path.read_bytes() == OLD
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_RUN_04_neither_on_a_system_without_links(tmp_path, monkeypatch):
+    monkeypatch.delattr("os.link")
+    path = tmp_path / "a.png"
+    files.atomic_write(path, OLD, replace=False)
     with pytest.raises(FileExistsError):
         files.atomic_write(path, NEW, replace=False)
     assert path.read_bytes() == OLD
@@ -135,18 +145,18 @@ def kill_while_it_saves(path, way, times):
 
 
 def test_RUN_17_a_hundred_kills_leave_no_broken_file_and_no_temporary_for_long(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     broken, stray = kill_while_it_saves(path, "atomic", 100)
     assert broken == 0
     assert stray > 0  # or the kills never came while it wrote
     with files.lock_directory(path.with_suffix(".run"), path):
         pass
-    assert names(tmp_path) == ["picture.png", "picture.run"]
-    assert names(tmp_path / "picture.run") == []
+    assert names(tmp_path) == ["image.png", "image.run"]
+    assert names(tmp_path / "image.run") == []
 
 
 def test_RUN_17_the_same_kills_break_files_that_are_written_naively(tmp_path):
-    broken, _ = kill_while_it_saves(tmp_path / "picture.png", "naive", 20)
+    broken, _ = kill_while_it_saves(tmp_path / "image.png", "naive", 20)
     assert broken > 0
 
 
@@ -158,7 +168,7 @@ def test_temporaries_of_another_output_in_the_folder_are_left_alone(tmp_path):
 
 
 def test_RUN_20_a_second_run_is_told_of_the_first_and_one_after_its_death_is_not(tmp_path):
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     with subprocess.Popen(
         [sys.executable, "-c", SAVE_FOR_EVER, path, "atomic"],
         env=environment(), stdout=subprocess.PIPE, text=True,
@@ -166,12 +176,12 @@ def test_RUN_20_a_second_run_is_told_of_the_first_and_one_after_its_death_is_not
         assert child.stdout.readline() == "ready\n"
         with (
             pytest.raises(MachineError, match=f"in use by pid {child.pid} since 20..-") as error,
-            files.lock_directory(tmp_path / "picture.run", path),
+            files.lock_directory(tmp_path / "image.run", path),
         ):
             pass
         assert error.value.exit_code == 3
         child.kill()
-    with files.lock_directory(tmp_path / "picture.run", path):
+    with files.lock_directory(tmp_path / "image.run", path):
         pass
 
 
@@ -189,6 +199,18 @@ def test_RUN_20_without_locks_it_warns_and_goes_on(tmp_path, monkeypatch, caplog
     with files.lock_directory(tmp_path / "a.run"):
         pass
     assert "no locks" in caplog.records[0].message
+
+
+def test_RUN_20_a_file_system_that_fails_is_no_file_system_without_locks(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("fcntl.flock", broken)
+    with (
+        pytest.raises(MachineError, match=r"cannot lock the file .*Input/output error"),
+        files.lock_directory(tmp_path / "a.run"),
+    ):
+        pass
 
 
 def test_RUN_27_a_run_folder_that_is_a_link_is_not_followed(tmp_path):
@@ -280,3 +302,61 @@ def test_RUN_16_an_interrupt_while_it_saves_leaves_no_half_file(tmp_path, monkey
         files.atomic_write(path, NEW)
     assert path.read_bytes() == OLD
     assert list(tmp_path.iterdir()) == [path]
+
+
+class HeldOpen:
+    """Makes the replacement of a file fail as on Windows while a viewer has it open."""
+
+    def __init__(self, monkeypatch, times, winerror=5):
+        self.count, self.times, self.winerror = 0, times, winerror
+        self.replace = os.replace
+        monkeypatch.setattr(os, "replace", self)
+
+    def __call__(self, *arguments):
+        self.count += 1
+        if self.count <= self.times:
+            error = PermissionError(errno.EACCES, "Access is denied")
+            error.winerror = self.winerror
+            raise error
+        self.replace(*arguments)
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_that_a_viewer_holds_open_is_replaced_once_it_is_closed(
+    tmp_path, monkeypatch, winerror
+):
+    path = tmp_path / "a.png"
+    path.write_bytes(OLD)
+    HeldOpen(monkeypatch, 4, winerror)
+    files.atomic_write(path, NEW)
+    assert path.read_bytes() == NEW
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_stays_open_is_given_up_after_a_while(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(OLD)
+    HeldOpen(monkeypatch, 10**9)
+    monkeypatch.setattr(files, "_REPLACE_TIMEOUT", 0.2)
+    began = time.monotonic()
+    with pytest.raises(MachineError, match="Access is denied"):
+        files.atomic_write(path, NEW)
+    assert 0.2 <= time.monotonic() - began < 2
+    assert path.read_bytes() == OLD
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_RUN_10_no_permission_elsewhere_is_not_waited_for(tmp_path, monkeypatch):
+    held = HeldOpen(monkeypatch, 10**9, winerror=None)
+    with pytest.raises(MachineError, match="Access is denied"):
+        files.atomic_write(tmp_path / "a.png", NEW)
+    assert held.count == 1
+
+
+def test_RUN_18_on_macos_the_data_is_flushed_from_the_disks_cache(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr("fcntl.F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr("fcntl.fcntl", lambda _, command: commands.append(command))
+    monkeypatch.setattr(os, "fsync", lambda _: commands.append("fsync"))
+    files.atomic_write(tmp_path / "a.png", NEW)
+    assert commands == [51, "fsync"]  # the file, and then its folder

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written completely or not at all, and grow by whole lines."""
 
 import os
 import subprocess
@@ -76,3 +76,81 @@ def test_RUN_02_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(MachineError, match="cannot write to the folder"):
         files.prepare_folder(tmp_path / "a")
+
+
+# Lines
+
+
+def test_lines_are_appended_and_there_at_once(tmp_path):
+    path = tmp_path / "trace.csv"
+    size = files.append_lines(path, ["a,b", "1,2"])
+    assert path.read_bytes() == b"a,b\n1,2\n"
+    assert size == 8
+    assert files.append_lines(path, ["Zoë"]) == 8 + len("Zoë\n".encode())
+    assert path.read_text(encoding="utf-8").splitlines() == ["a,b", "1,2", "Zoë"]
+    assert files.append_lines(path, []) == path.stat().st_size
+
+
+@pytest.mark.parametrize("rest", [b"", b"2", b"2,3,4"])
+def test_RUN_17_an_incomplete_line_is_cut_off_when_lines_are_appended(tmp_path, rest):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"a,b\n" + rest)
+    files.append_lines(path, ["5,6"])
+    assert path.read_bytes() == b"a,b\n5,6\n"
+
+
+def test_a_file_of_one_incomplete_line_is_empty_again(tmp_path):
+    (tmp_path / "trace.csv").write_bytes(b"a,")
+    assert files.append_lines(tmp_path / "trace.csv", ["a,b"]) == 4
+
+
+def test_a_file_of_lines_is_cut_back_to_an_earlier_size(tmp_path):
+    path = tmp_path / "trace.csv"
+    size = files.append_lines(path, ["a,b", "1,2"])
+    files.append_lines(path, ["3,4", "5,6"])
+    files.truncate_to(path, size)
+    assert path.read_bytes() == b"a,b\n1,2\n"
+    files.truncate_to(path, size + 100)  # what a power cut took is not made up for
+    assert path.read_bytes() == b"a,b\n1,2\n"
+    assert files.append_lines(path, ["7,8"]) == size + 4
+    files.truncate_to(tmp_path / "new.csv", 99)
+    assert (tmp_path / "new.csv").read_bytes() == b""
+
+
+@pytest.mark.parametrize("call", [lambda path: files.append_lines(path, ["a"]),
+                                  lambda path: files.truncate_to(path, 0)])  # fmt: skip
+def test_RUN_09_27_lines_that_cannot_be_written_are_told_in_one_line(tmp_path, call):
+    with pytest.raises(MachineError, match=r"cannot write the file .*No such file"):
+        call(tmp_path / "missing" / "trace.csv")
+    (tmp_path / "other").write_bytes(OLD)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "other")
+    with pytest.raises(MachineError, match="cannot write the file"):
+        call(tmp_path / "link.csv")
+    assert (tmp_path / "other").read_bytes() == OLD
+
+
+APPEND_UNTIL_THE_DISK_IS_FULL = (
+    WRITE_BEYOND_THE_LIMIT.partition("path =")[0]
+    + """
+path = Path(sys.argv[1])
+try:
+    while True:
+        files.append_lines(path, ["0123456789"])
+except MachineError as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+files.append_lines(path, ["the end"])
+"""
+)
+
+
+def test_RUN_06_a_disk_that_is_full_leaves_whole_lines(tmp_path):
+    path = tmp_path / "trace.csv"
+    code = APPEND_UNTIL_THE_DISK_IS_FULL.replace("(4096, 4096)", "(4096, resource.RLIM_INFINITY)")
+    done = subprocess.run(
+        [sys.executable, "-c", code, path],
+        env=environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "cannot write the file" in done.stdout and "File too large" in done.stdout
+    lines = path.read_text().splitlines()
+    assert lines == ["0123456789"] * (4096 // 11) + ["the end"]
