@@ -1,4 +1,4 @@
-"""Signals that ask for the end, collected so that a run can save what it has."""
+"""Captures the signals that ask for the end, so that a run can save what it has."""
 
 import contextlib
 import signal
@@ -8,48 +8,61 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from nst_tf.jobs.exits import STOP_SIGNALS
 
 _SAME_SECONDS = 0.5
-"""A terminal's Ctrl-C reaches a worker twice, by itself and from its parent."""
+"""Within this time a signal counts once: Ctrl-C reaches a child by itself and from its parent."""
 
 
 @contextlib.contextmanager
-def collected() -> Iterator[list[int]]:
-    """Collects the signals that ask for the end, instead of ending.
+def capture_signals() -> Iterator[list[int]]:
+    """Collects the signals that ask for the end, in place of ending.
 
-    A second one of the same kind, half a second later or more, does what it did before: SIGINT
-    raises KeyboardInterrupt, the others kill. What is ignored, as SIGHUP is under nohup, stays
-    ignored.
-    Outside the main thread, where no handler can be set, nothing is collected.
+    A second one of the same kind, half a second later or more, has its former effect: SIGINT
+    raises KeyboardInterrupt, the others kill. Ignored signals, as SIGHUP under nohup, stay
+    ignored. Signals that were blocked are unblocked once they are captured. Outside the main
+    thread, where no handler can be installed, nothing is collected.
 
     Yields:
         The numbers of the signals, as they come.
     """
     received: list[int] = []
-    came: dict[int, float] = {}
+    times: dict[int, float] = {}
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def receive(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number not in came:
-            came[number] = now
+        if number not in times:
+            times[number] = now
             received.append(number)
-        elif now - came[number] >= _SAME_SECONDS:
+        elif now - times[number] >= _SAME_SECONDS:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
     before: dict[int, Any] = {
         number: handler
-        for number in ENDING
+        for number in STOP_SIGNALS
         if (handler := signal.getsignal(number)) is not signal.SIG_IGN
     }
     for number in before:
         signal.signal(number, receive)
+    unblock_signals()
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def block_signals() -> None:
+    """Keeps the signals that ask for the end pending, also in child processes (POSIX only)."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def unblock_signals() -> None:
+    """Undoes `block_signals`."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

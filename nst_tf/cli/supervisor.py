@@ -1,80 +1,101 @@
-"""A process for the work and a parent that outlives it, to say in a sentence how it died."""
+"""Runs the command in a child process and reports its abnormal termination.
+
+The parent imports next to nothing, so that the child starts at once.
+"""
 
 import contextlib
-import ctypes
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import warnings
 
-from nst_tf.cli.signals import ENDING
+from nst_tf.cli.signals import block_signals, capture_signals, unblock_signals
+from nst_tf.jobs.exits import STOP_SIGNALS, explain_exit
 
-_KILLS = {
-    signal.SIGKILL: "the system killed it, as it does when memory runs out",
-    signal.SIGSEGV: "it crashed, as TensorFlow does when memory runs out",
-    signal.SIGBUS: "it crashed, as programs do when a disk or the memory runs out",
-    signal.SIGABRT: "it aborted, as TensorFlow does when memory runs out",
-}
-_REMEDY = "go on with --resume if there is a checkpoint, or take a smaller --image_size"
-_SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl
+_CHILD = "NST_TF_CHILD"
+"""The environment variable that tells a process that it is the child."""
 
 
-def supervised(work: Callable[[], int]) -> int:
-    """Does the work in a child, and passes on the signals that ask for the end.
+def run_in_subprocess() -> int:
+    """Runs the command in a child process, and passes on the signals that ask for the end.
 
-    On Linux only: elsewhere a fork may break system libraries, and the work is done here.
-
-    Args:
-        work: Returns the exit code. It runs before anything has started threads.
+    The child is started with the command line of this process, and arrives here again.
 
     Returns:
-        The exit code of the work; 3 where the child was killed.
+        The exit code of the child; 3 where it was killed, 128 + N where a signal N stopped it.
     """
-    if sys.platform != "linux":
-        return work()
-    parent = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    child = os.fork()
-    if child == 0:
-        # If the parent is killed, the worker saves what it has and ends too.
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(128 + signal.SIGTERM)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-        _leave(work())
-    for ending in ENDING:
-        if signal.getsignal(ending) is not signal.SIG_IGN:
-            signal.signal(ending, lambda number, _: _pass_on(child, number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    status = _waited(child)
-    if os.WIFEXITED(status):
-        return os.WEXITSTATUS(status)
-    number = os.WTERMSIG(status)
-    if number in ENDING:
-        why = "it was stopped before it could save"
-        code = 128 + number
-    else:
-        why = _KILLS.get(signal.Signals(number), "it was killed")
-        code = 3
-    name = signal.Signals(number).name
+    if os.environ.pop(_CHILD, ""):
+        _exit(_run_child())
+    block_signals()  # until the child captures them
+    child = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, _CHILD: "1"},
+        stdin=subprocess.PIPE,
+    )
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: _pass_on(child, number))
+    unblock_signals()
+    code = child.wait()
+    error = explain_exit(code)
+    if error is None:
+        return code
+    with contextlib.suppress(OSError, ValueError):
+        print(f"nst_tf: error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _pass_on(child: "subprocess.Popen[bytes]", number: int) -> None:
+    if os.name == "posix":  # elsewhere the terminal reaches both
+        child.send_signal(number)
+
+
+def _run_child() -> int:
+    argv = sys.argv[1:]
+    _open_closed_descriptors()
+    with capture_signals() as received:
+        threading.Thread(target=_stop_with_parent, args=[received], daemon=True).start()
+        if "--debug" not in argv:
+            _silence_libraries()
+        from nst_tf.cli import command  # not in the parent
+
+        return command.execute(argv, received)
+
+
+def _stop_with_parent(received: list[int]) -> None:
+    """Asks for the end when the parent has ended, which closes the pipe to descriptor 0."""
     with contextlib.suppress(OSError):
-        print(f"nst_tf: error: the run died of {name}: {why}; {_REMEDY}", file=sys.stderr)
-    return code
+        os.read(0, 1)
+    received.append(signal.SIGTERM)
 
 
-def _waited(child: int) -> int:
-    return os.waitpid(child, 0)[1]  # Python goes on waiting after a signal's handler
+def _open_closed_descriptors() -> None:
+    """Keeps the descriptors of stdout and stderr from becoming those of other files."""
+    for descriptor in (1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)
 
 
-def _pass_on(child: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, number)
+def _silence_libraries() -> None:
+    """Leaves stderr to this program, where C++ libraries write to descriptor 2 what they log."""
+    warnings.simplefilter("ignore")
+    if sys.stderr is None:  # a process may run with its descriptors closed
+        return
+    encoding = sys.stderr.encoding
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     """Ends the process at once: nothing is left to do, and TensorFlow takes a second for it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
-            if stream is not None:  # a process may run with its descriptors closed
+            if stream is not None:
                 stream.flush()
     os._exit(code)

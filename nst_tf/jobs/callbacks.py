@@ -1,26 +1,20 @@
-"""Everything a person sees while a run goes on: listeners to its progress."""
+"""Callbacks that write the files of a run folder: trace, snapshots and checkpoints."""
 
-import contextlib
-import csv
-import io
-import os
+import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as ProgressBar
-
-import nst_tf
-from nst_tf.engine.pyramid import Level
-from nst_tf.engine.stylize import Listener, Progress
+from nst_tf.config import ReportingSettings
 from nst_tf.errors import MachineError, warn
+from nst_tf.events import Callback, Checkpointed, Event, Iteration, Preview
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
 from nst_tf.io import files
 from nst_tf.jobs import checkpoint
-from nst_tf.jobs.checkpoint import Checkpoint, Position
+from nst_tf.jobs.checkpoint import Checkpoint
+from nst_tf.jobs.provenance import Facts
 
 TRACE_COLUMNS = (
     "iteration",
@@ -34,272 +28,279 @@ TRACE_COLUMNS = (
     "tv_loss",
 )
 
-
-def say(text: str) -> None:
-    """Prints a line, where anybody is there to read it: a closed pipe ends no run."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, flush=True)
+_SAVING_SHARE = 1 / 50
+"""The largest share of the time that saving checkpoints may take."""
 
 
-def attempt(action: Callable[[], None]) -> None:
-    """Does something that no run may end for; warns where it fails."""
-    try:
-        action()
-    except MachineError as error:
-        warn(error)
-
-
-def opening(levels: Sequence[Level], where: str, needs: str) -> str:
-    """Says what a run is about to do.
+class CallbackList:
+    """Calls several callbacks, none of which can end a job by failing.
 
     Args:
-        levels: The plan, the last level at full size.
-        where: The precision and the device.
-        needs: What it will take.
-
-    Returns:
-        One line.
+        callbacks: Called in this order; one that raises is reported by a warning and not called
+            again.
     """
-    steps = [f"{level.shape[1]}x{level.shape[0]}: {level.num_iterations}" for level in levels]
-    plan = f"iterations at {', '.join(steps)}"
-    return f"nst_tf {nst_tf.__version__}, {where}; {plan}; {needs}"
 
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self._active = list(callbacks)
 
-def describe(progress: Progress) -> str:
-    """Says in a few words how far a run is."""
-    losses = progress.losses
-    terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
-    if losses.tv:
-        terms.append(f"tv {losses.tv:.4g}")
-    height, width = progress.picture.shape[:2]
-    return f"{width}x{height}  loss {losses.total:.5g} ({', '.join(terms)})"
+    def __call__(self, event: Event) -> bool:
+        """Passes an event on.
+
+        Args:
+            event: Any.
+
+        Returns:
+            Whether any of the callbacks returned a true value, which asks for the end.
+        """
+        stop = False
+        for callback in list(self._active):
+            try:
+                stop = bool(callback(event)) or stop
+            except Exception as error:  # noqa: BLE001 - hours of work outweigh a report
+                self._active.remove(callback)
+                name = getattr(callback, "__name__", type(callback).__name__)
+                warn(f"{name} failed and is left out from here on: {error}")
+        return stop
 
 
 class Trace:
-    """Keeps the losses of every iteration for a table.
+    """Appends the losses of every iteration to a table, which grows during the run.
 
     Args:
-        path: The CSV file that `save` writes.
-        rows: What there is already, of a run that is resumed.
-
-    Attributes:
-        rows: A row for each iteration so far.
+        path: The CSV file.
+        rows: The rows of the run that is continued, to which the file is cut back; 0 for a new run.
     """
 
-    def __init__(self, path: Path, rows: Sequence[Sequence[float]] = ()) -> None:
+    def __init__(self, path: Path, rows: int = 0) -> None:
         self._path = path
-        self.rows: list[Sequence[float]] = list(rows)
+        self._rows = 0
+        self._pending: list[str] = []
+        self._failing = False
+        self._cut(rows)
 
-    def __call__(self, progress: Progress) -> None:
-        """Adds a row."""
-        losses = progress.losses
-        self.rows.append(
-            (
-                progress.iteration,
-                progress.evaluations,
-                round(progress.seconds, 3),
-                progress.picture.shape[1],
-                progress.picture.shape[0],
-                losses.total,
-                losses.content,
-                losses.style,
-                losses.tv,
-            )
+    def __call__(self, event: Event) -> None:
+        """Appends a row for an `Iteration`."""
+        if not isinstance(event, Iteration):
+            return
+        if event.iteration <= self._rows:  # the optimizer continues from an earlier iteration
+            self._cut(event.iteration - 1)
+        losses = event.losses
+        values = (
+            event.iteration,
+            event.evaluations,
+            round(event.seconds, 3),
+            event.width,
+            event.height,
+            losses.total,
+            losses.content,
+            losses.style,
+            losses.tv,
         )
+        self._rows += 1
+        self._append(",".join(map(str, values)))
 
-    def save(self) -> None:
-        """Writes the table."""
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows([TRACE_COLUMNS, *self.rows])
-        files.atomic_write(self._path, text.getvalue().encode())
+    def _cut(self, rows: int) -> None:
+        """Cuts the file back to its header and so many rows."""
+        lines: list[bytes] = []
+        if rows and self._path.exists():
+            lines = self._path.read_bytes().splitlines(keepends=True)[: rows + 1]
+        self._rows = max(0, len(lines) - 1)
+        if self._rows < rows:
+            warn(f"{self._path.name} has lost {rows - self._rows} of {rows} rows")
+        try:
+            files.truncate_to(self._path, sum(map(len, lines)))
+        except MachineError as error:
+            warn(error)
+        if not lines:
+            self._append(",".join(TRACE_COLUMNS))
 
-
-_TIMES_LONGER = 50
-"""How much longer the run computes than it saves."""
+    def _append(self, line: str) -> None:
+        """Appends a line, and those that could not be appended before."""
+        self._pending.append(line)
+        try:
+            files.append_lines(self._path, self._pending)
+        except MachineError as error:
+            if not self._failing:  # once is enough, until it works again
+                warn(error)
+            self._failing = True
+        else:
+            self._pending.clear()
+            self._failing = False
 
 
 class Snapshots:
-    """Saves the first picture, and that of every so many iterations.
+    """Saves the initial image, and the current one every so many iterations.
 
     Args:
-        folder: Where to.
-        every: How many iterations lie between two pictures; with 0 there are none.
-        most: How many of the last are kept; with 0 all are.
+        folder: The run folder.
+        every: Iterations between two snapshots; 0 for none.
+        keep: The number of snapshots to keep; 0 for all.
         num_iterations: The last iteration, for names that sort.
-        encode: Makes the bytes of a PNG of 8-bit pixels.
+        encode: Encodes 8-bit pixels as PNG.
 
     Attributes:
-        latest: The picture saved last, if any.
+        latest: The file saved last, or None.
     """
 
     def __init__(
         self,
         folder: Path,
         every: int,
-        most: int,
+        keep: int,
         num_iterations: int,
         encode: Callable[[Pixels], bytes],
     ) -> None:
         self.latest: Path | None = None
-        self._most = most
-        self._kept: deque[Path] = deque()
         self._folder = folder
         self._every = every
+        self._keep = keep
+        self._kept: deque[Path] = deque()
         self._digits = len(str(num_iterations))
         self._encode = encode
 
-    def first(self, picture: ImageArray) -> None:
-        """Saves the picture that a run starts from, which is there long before the result."""
-        path = self._folder / "first.png"
-        attempt(lambda: self._save(path, picture))
-        if self.latest == path:
-            say(f"first picture: {os.path.relpath(path)}")
+    def save_initial(self, image: ImageArray) -> Path | None:
+        """Saves the initial image as "first.png".
 
-    def __call__(self, progress: Progress) -> None:
-        """Saves a picture when one is due."""
-        if self._every and progress.iteration % self._every == 0:
-            name = f"iteration-{progress.iteration:0{self._digits}d}.png"
-            self._save(self._folder / name, progress.picture)
-            self._kept.append(self._folder / name)
-            if self._most and len(self._kept) > self._most:
-                self._kept.popleft().unlink(missing_ok=True)
+        Args:
+            image: RGB [H, W, 3] in [0, 255].
 
-    def _save(self, path: Path, picture: ImageArray) -> None:
-        files.atomic_write(path, self._encode(quantize(picture)))
+        Returns:
+            The file; None where it could not be written, which is reported by a warning.
+        """
+        try:
+            return self._save("first.png", image)
+        except MachineError as error:
+            warn(error)
+            return None
+
+    def __call__(self, event: Event) -> None:
+        """Saves the image of an `Iteration` when one is due."""
+        if not isinstance(event, Iteration) or not self._every or event.iteration % self._every:
+            return
+        name = f"iteration-{event.iteration:0{self._digits}d}.png"
+        self._kept.append(self._save(name, event.image))
+        if self._keep and len(self._kept) > self._keep:
+            self._kept.popleft().unlink(missing_ok=True)
+
+    def _save(self, name: str, image: ImageArray) -> Path:
+        path = self._folder / name
+        files.atomic_write(path, self._encode(quantize(image)))
         self.latest = path
+        return path
 
 
 class Checkpoints:
-    """Saves where a run stands, so often that little is lost and so seldom that little time is.
+    """Saves checkpoints, at most every so many seconds, and when a level begins.
 
     Saving takes at most a fiftieth of the time: after one that took long, the next waits longer.
 
     Args:
-        folder: Where to.
-        every: Seconds between two checkpoints; with 0 there are none.
-        describe: Makes a checkpoint of a position.
+        folder: The run folder.
+        every: Seconds between two checkpoints; 0 for none.
+        make: Makes the checkpoint of an iteration.
+        notify: Called with a `Checkpointed` after each.
 
     Attributes:
         seconds: The time spent on saving.
     """
 
     def __init__(
-        self, folder: Path, every: float, describe: Callable[[Position], Checkpoint]
+        self,
+        folder: Path,
+        every: float,
+        make: Callable[[Iteration], Checkpoint],
+        notify: Callable[[Checkpointed], object] = lambda _: None,
     ) -> None:
         self.seconds = 0.0
         self._folder = folder
         self._every = every
-        self._describe = describe
-        self._saved = time.monotonic()
-        self._wait = every
+        self._make = make
+        self._notify = notify
+        self._saved_at = time.monotonic()
+        self._interval = every
         self._failing = False
-        self._position: Callable[[], Position] | None = None
-        self._shape: tuple[int, ...] | None = None
+        self._last: Iteration | None = None
 
-    def __call__(self, progress: Progress) -> None:
-        """Saves when it is time, and when a level begins."""
-        self._position = progress.position
-        shape, self._shape = self._shape, progress.picture.shape
-        begins = shape is not None and shape != self._shape
-        if begins or time.monotonic() - self._saved >= self._wait:
+    def __call__(self, event: Event) -> None:
+        """Saves at an `Iteration` when it is time, and at the first of a level."""
+        if not isinstance(event, Iteration):
+            return
+        last, self._last = self._last, event
+        new_level = last is not None and (last.height, last.width) != (event.height, event.width)
+        if new_level or time.monotonic() - self._saved_at >= self._interval:
             self.save()
 
     def save(self) -> None:
-        """Saves where the run stands now, after its last iteration; warns where that fails."""
-        if not self._every or self._position is None:
+        """Saves the state after the last iteration; warns where that fails."""
+        if not self._every or self._last is None:
             return
         before = time.monotonic()
         try:
-            checkpoint.save(self._folder, self._describe(self._position()))
-            self._failing = False
+            path = checkpoint.save(self._folder, self._make(self._last))
         except MachineError as error:
+            path = None
             if not self._failing:  # once is enough, until it works again
                 warn(f"no checkpoint, the one before is kept: {error}")
-            self._failing = True
-        self._saved = time.monotonic()
-        took = self._saved - before
-        self.seconds += took
-        self._wait = max(self._every, took * _TIMES_LONGER)
+        self._failing = path is None
+        self._saved_at = time.monotonic()
+        duration = self._saved_at - before
+        self.seconds += duration
+        self._interval = max(self._every, duration / _SAVING_SHARE)
+        if path is not None:
+            self._notify(Checkpointed(path, self._last.iteration, duration))
 
 
-class Lines:
-    """Prints a line every so many iterations, for logs and pipes.
+class RunFolderWriter:
+    """Writes the trace, snapshots and checkpoints of a job, and passes events on.
 
     Args:
-        every: How many iterations lie between two lines; with 0 there are none.
-        num_iterations: How many there will be.
+        folder: The run folder.
+        reporting: How often to write what.
+        num_iterations: The number of iterations planned.
+        fingerprint: What the result depends on.
+        environment: What computes it.
+        encode: Encodes 8-bit pixels as PNG.
+        notify: The callbacks of the job; called before anything is written, except for the path
+            of a `Preview`.
+        first_number: The number of the first checkpoint.
+        iterations_done: Iterations of the run that is continued.
+
+    Attributes:
+        snapshots: The images saved.
+        checkpoints: The states saved.
     """
 
-    def __init__(self, every: int, num_iterations: int) -> None:
-        self._every = every
-        self._num_iterations = num_iterations
+    def __init__(
+        self,
+        folder: Path,
+        reporting: ReportingSettings,
+        num_iterations: int,
+        fingerprint: Facts,
+        environment: Facts,
+        encode: Callable[[Pixels], bytes],
+        notify: CallbackList,
+        *,
+        first_number: int = 0,
+        iterations_done: int = 0,
+    ) -> None:
+        numbers = itertools.count(first_number)
+        trace = Trace(folder / "trace.csv", iterations_done)
+        every, keep = reporting.save_iter, reporting.max_snapshots
 
-    def __call__(self, progress: Progress) -> None:
-        """Prints a line when one is due."""
-        if self._every and progress.iteration % self._every == 0:
-            left = progress.seconds * (1.0 / progress.done - 1.0)
-            say(
-                f"iteration {progress.iteration}/{self._num_iterations}  {describe(progress)}  "
-                f"{progress.seconds:.0f} s, {left:.0f} s left"
+        def make(event: Iteration) -> Checkpoint:
+            return Checkpoint(
+                next(numbers), fingerprint, environment, event.iteration, event.state()
             )
 
+        self.snapshots = Snapshots(folder, every, keep, num_iterations, encode)
+        self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify)
+        self._notify = notify
+        self._write = CallbackList([trace, self.snapshots, self.checkpoints])
 
-@contextlib.contextmanager
-def display(print_iter: int, num_iterations: int) -> Iterator[Listener]:
-    """Shows a moving bar on a terminal, and gives plain lines elsewhere.
-
-    Args:
-        print_iter: Iterations between two lines.
-        num_iterations: How many there will be, over all levels.
-
-    Yields:
-        The listener that moves it.
-    """
-    console = Console()
-    if not console.is_terminal:
-        yield Lines(print_iter, num_iterations)
-        return
-    columns = (
-        TextColumn("iteration {task.fields[iteration]}"),
-        BarColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-    )
-    with ProgressBar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0, iteration=f"0/{num_iterations}")
-
-        def move(progress: Progress) -> None:
-            iteration = f"{progress.iteration}/{num_iterations}"
-            bar.update(
-                task,
-                completed=progress.done,
-                description=describe(progress),
-                iteration=iteration,
-            )
-
-        yield move
-
-
-def together(listeners: Sequence[Listener]) -> Listener:
-    """Makes one listener of several, none of which can end the run by failing.
-
-    Args:
-        listeners: They are called in this order; one that raises is warned of and not called again.
-
-    Returns:
-        A listener that asks for the end when any of them does.
-    """
-    active = list(listeners)
-
-    def listen(progress: Progress) -> bool:
-        stop = False
-        for listener in list(active):
-            try:
-                stop = bool(listener(progress)) or stop
-            except Exception as error:  # noqa: BLE001 - hours of work outweigh a report
-                active.remove(listener)
-                name = type(listener).__name__
-                warn(f"{name} failed and is left out from here on: {error}")
+    def __call__(self, event: Event) -> bool:
+        """Handles an event; returns whether a callback of the job asks for the end."""
+        if isinstance(event, Preview):
+            event = replace(event, path=self.snapshots.save_initial(event.image))
+        stop = self._notify(event)
+        self._write(event)
         return stop
-
-    return listen

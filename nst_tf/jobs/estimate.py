@@ -1,4 +1,4 @@
-"""What a run will take on a processor, told before it begins: memory and time.
+"""Estimates the peak memory and the time of a job on a processor, before it begins.
 
 The constants are fits to the peak memory in `run.json` of runs at 256, 512 and 1024 px, in both
 precisions and with a style of twice the size, and to the seconds of evaluations, on two cores.
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from nst_tf import system
-from nst_tf.config.schema import Config
+from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import MachineError
+from nst_tf.jobs.startup import start_tensorflow
 
 _BASE_BYTES = 1.05e9
 _BYTES_PER_PIXEL = 1700.0
@@ -29,116 +30,95 @@ _FLOP_PER_PIXEL = 1.445e6
 """Multiplications and additions of one evaluation of loss and gradient, up to block5_conv1."""
 
 _SPEED = {"float32": 0.95, "bfloat16": 1.6}
-"""How fast an evaluation computes, in units of the speed of a float32 matrix product."""
+"""Speed of an evaluation, relative to that of a float32 matrix product."""
 
 _START_SECONDS = 8.0
-_MATRIX = 1024
+_MATRIX_SIZE = 1024
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+"""Device files of NVIDIA's and AMD's drivers on Linux, and of Windows' in WSL."""
 
 
-class Needs(NamedTuple):
-    """What a run will take.
+class ResourceEstimate(NamedTuple):
+    """What a job will take.
 
     Attributes:
-        bytes: Peak memory.
-        seconds: Time, or None where a graphics card will decide it.
-        seconds_per_evaluation: The same at full size; a signal is heeded after each.
+        memory_bytes: Peak memory, rather too high than too low.
+        seconds: Time, or None with a GPU, whose speed is not known.
+        seconds_per_evaluation: The same of one evaluation at full size.
     """
 
-    bytes: int
+    memory_bytes: int
     seconds: float | None
     seconds_per_evaluation: float | None
 
 
-def needs(levels: Sequence[Level], config: Config) -> Needs:
-    """Estimates what a run will take.
+def estimate(levels: Sequence[Level], config: Config) -> ResourceEstimate:
+    """Estimates what a job will take; times a matrix product, in some hundredths of a second.
 
     Args:
-        levels: Its plan.
-        config: The precision, the optimiser.
+        levels: The plan.
+        config: The precision and the optimizer.
 
     Returns:
-        The estimate; the memory is rather too high than too low.
+        The estimate.
     """
+    memory = round(_memory(levels[-1], config))
+    if _has_gpu(config):
+        return ResourceEstimate(memory, None, None)
     precision = system.precision(config.precision, deterministic=config.deterministic)
-    size = round(_memory(levels[-1], config))
-    if _has_graphics_card():
-        return Needs(size, None, None)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
     work = sum(level.num_iterations * math.prod(level.shape) for level in levels)
-    return Needs(size, _START_SECONDS + work * per_pixel, math.prod(levels[-1].shape) * per_pixel)
+    seconds = _START_SECONDS + work * per_pixel
+    return ResourceEstimate(memory, seconds, math.prod(levels[-1].shape) * per_pixel)
 
 
-def check_memory(needs: Needs, levels: Sequence[Level], config: Config) -> None:
-    """Refuses a run that would not fit, before it begins.
+def check_memory(estimate: ResourceEstimate, config: Config) -> None:
+    """Refuses a job that would not fit into memory.
 
     Args:
-        needs: What it will take.
-        levels: Its plan.
-        config: The precision and the size.
+        estimate: Of the job.
+        config: The size.
 
     Raises:
-        MachineError: It needs more memory than there is; names the size that would fit.
+        MachineError: It needs more memory than is available; names the size that would fit.
     """
     available = system.available_memory()
-    if _has_graphics_card() or needs.bytes <= available:
+    needed = estimate.memory_bytes
+    if estimate.seconds is None or needed <= available:
         return
-    share = (available - _BASE_BYTES) / (needs.bytes - _BASE_BYTES)
+    share = (available - _BASE_BYTES) / (needed - _BASE_BYTES)
     fits = int(config.image_size * math.sqrt(share)) if share > 0 else 0
     raise MachineError(
         "the memory does not suffice",
-        f"a run at this size needs about {needs.bytes / 1e9:.1f} GB, "
+        f"a run at this size needs about {needed / 1e9:.1f} GB, "
         f"{available / 1e9:.1f} GB are available",
         f"try --image_size={fits}" if fits >= 64 else "free some memory",
     )
 
 
-def describe(needs: Needs) -> str:
-    """Says what a run will take.
-
-    Args:
-        needs: The estimate.
-
-    Returns:
-        Part of a line.
-    """
-    text = f"about {needs.bytes / 1e9:.1f} GB of memory"
-    if needs.seconds is None or needs.seconds_per_evaluation is None:
-        return text
-    text += f" and {_duration(needs.seconds)}"
-    if needs.seconds_per_evaluation > 10:
-        text += f"; stopping takes up to {_duration(needs.seconds_per_evaluation)}"
-    return text
-
-
 def _memory(level: Level, config: Config) -> float:
-    """Sums up the network's maps for the picture and the largest style, and the optimiser's own."""
-    own = _OPTIMIZER_BYTES_PER_PIXEL[config.optimizer]
+    """Adds up the features of the image and of the largest style, and the optimizer's arrays."""
+    per_pixel = _BYTES_PER_PIXEL + _OPTIMIZER_BYTES_PER_PIXEL[config.optimizer]
     style = max(math.prod(shape) for shape in level.style_shapes)
-    return (
-        _BASE_BYTES
-        + (_BYTES_PER_PIXEL + own) * math.prod(level.shape)
-        + _STYLE_BYTES_PER_PIXEL * style
-    )
+    return _BASE_BYTES + per_pixel * math.prod(level.shape) + _STYLE_BYTES_PER_PIXEL * style
 
 
-def _has_graphics_card() -> bool:
-    return Path("/dev/nvidia0").exists()
+def _has_gpu(config: Config) -> bool:
+    """Asks TensorFlow for a GPU, where there is any for its slow import to find."""
+    if not any(Path(device).exists() for device in _GPU_DEVICES):
+        return False
+    start_tensorflow(config)
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _flop_per_second() -> float:
-    """Times a matrix product, which is most of what a network does."""
-    matrix = np.ones((_MATRIX, _MATRIX), np.float32)
+    """Times a matrix product, which is most of what a network computes."""
+    matrix = np.ones((_MATRIX_SIZE, _MATRIX_SIZE), np.float32)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         matrix @ matrix
         seconds.append(time.perf_counter() - began)
-    return 2.0 * _MATRIX**3 / min(seconds)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    return 2.0 * _MATRIX_SIZE**3 / min(seconds)

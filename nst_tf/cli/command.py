@@ -1,0 +1,133 @@
+"""The command: from arguments to an exit code."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from nst_tf.cli.signals import capture_signals
+from nst_tf.errors import NstError, NumericalError, StoppedError, printable
+
+if TYPE_CHECKING:
+    from nst_tf.cli.flags import Command
+    from nst_tf.jobs import JobResult
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command in this process, which captures signals meanwhile.
+
+    Args:
+        argv: The arguments, without the program's name.
+
+    Returns:
+        The exit code.
+    """
+    with capture_signals() as received:
+        return execute(argv, received)
+
+
+def execute(argv: Sequence[str], received: Sequence[int]) -> int:
+    """Runs the command.
+
+    Args:
+        argv: The arguments, without the program's name.
+        received: Signals that ask for the end, as they come.
+
+    Returns:
+        The exit code: 0 finished, 2 wrong input, 3 the machine refused, 4 numerical failure,
+        70 a defect, 129, 130 or 143 stopped by a signal.
+    """
+    try:
+        with _streams():
+            _execute(argv, received)
+    except KeyboardInterrupt:
+        return _fail("stopped by SIGINT at once: all files are whole; see --resume", 130)
+    except Exception as error:  # noqa: BLE001 - a defect, too, ends in one line
+        if "--debug" in argv:
+            traceback.print_exc()
+        return _report(error)
+    return 0
+
+
+def _execute(argv: Sequence[str], received: Sequence[int]) -> None:
+    # Imported here, where a missing package is answered in one line.
+    from nst_tf.cli import flags
+    from nst_tf.config.files import to_yaml
+
+    command = flags.parse(argv)
+    if command.answer:
+        print(command.answer, end="")
+    elif command.dry_run:
+        print(to_yaml(command.config), end="")
+    else:
+        _run(command, received)
+
+
+def _run(command: "Command", received: Sequence[int]) -> None:
+    from nst_tf import jobs
+    from nst_tf.cli import console
+
+    config = command.config
+    with console.display(config) as callback:
+        result = jobs.run(
+            config,
+            overwrite=command.overwrite,
+            resume=command.resume,
+            callbacks=[callback],
+            should_stop=lambda: bool(received),
+        )
+    if result.status == "nothing to do":
+        console.print_line("nothing to do: the run is finished")
+    elif result.status == "stopped":
+        raise _stopped(result, received[0], saves=bool(config.checkpoint_seconds))
+    elif result.status == "failed":
+        what, _, why = result.failure.partition(": ")
+        remedy = f"check the weights; the best image so far is in {result.path}"
+        raise NumericalError(what, why, remedy)
+
+
+def _stopped(result: "JobResult", number: int, *, saves: bool) -> StoppedError:
+    if result.path is None:
+        return StoppedError(number, "nothing was done yet", "start again")
+    resumable = saves and result.record["iterations"]
+    remedy = "go on with --resume" if resumable else "start again"
+    return StoppedError(number, "the best image was saved", remedy, where=result.path)
+
+
+def _report(error: Exception) -> int:
+    if isinstance(error, NstError):
+        return _fail(str(error), error.exit_code)
+    if isinstance(error, ModuleNotFoundError):
+        what = f"there is no module {error.name!r} in {sys.prefix}, where this Python looks"
+        return _fail(f"{what}; activate the environment nst_tf is installed in, or install it", 3)
+    what = f"internal error: {type(error).__name__}: {error}"
+    return _fail(f"{what}; run again with --debug and report it", 70)
+
+
+def _fail(message: str, exit_code: int) -> int:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(f"nst_tf: error: {printable(message)}", file=sys.stderr)
+    return exit_code
+
+
+@contextlib.contextmanager
+def _streams() -> Iterator[None]:
+    """Prints warnings in one line each, and only these; escapes what a terminal cannot show."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("nst_tf: warning: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    logger = logging.getLogger("nst_tf")
+    before = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before

@@ -1,0 +1,161 @@
+"""Terminal output of a run: callbacks that print its events."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nst_tf
+from nst_tf.config import Config
+from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_line(text: str) -> None:
+    """Prints a line where anybody reads it: a closed pipe ends no run."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
+
+
+def describe_plan(event: Planned) -> str:
+    """Describes what a run is about to do.
+
+    Args:
+        event: The plan.
+
+    Returns:
+        One line.
+    """
+    levels = [f"{level.width}x{level.height}: {level.num_iterations}" for level in event.levels]
+    text = (
+        f"nst_tf {nst_tf.__version__}, {event.precision} on {event.device}; "
+        f"iterations at {', '.join(levels)}; about {event.memory_bytes / 1e9:.1f} GB of memory"
+    )
+    if event.seconds is None or event.seconds_per_evaluation is None:
+        return text
+    text += f" and {_duration(event.seconds)}"
+    if event.seconds_per_evaluation > 10:
+        text += f"; stopping takes up to {_duration(event.seconds_per_evaluation)}"
+    return text
+
+
+def describe_losses(event: Iteration) -> str:
+    """Describes size and losses in a few words.
+
+    Args:
+        event: An iteration.
+
+    Returns:
+        Part of a line.
+    """
+    losses = event.losses
+    terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
+    if losses.tv:
+        terms.append(f"tv {losses.tv:.4g}")
+    return f"{event.width}x{event.height}  loss {losses.total:.5g} ({', '.join(terms)})"
+
+
+class Lines:
+    """Prints the events of a run in plain lines.
+
+    Args:
+        output: The image file asked for.
+        every: Iterations between two lines of progress; 0 for none.
+    """
+
+    def __init__(self, output: Path, every: int) -> None:
+        self._output = output
+        self._every = every
+
+    def __call__(self, event: Event) -> None:
+        """Prints what there is to say of an event."""
+        match event:
+            case Planned():
+                print_line(describe_plan(event))
+                if event.iterations_done:
+                    print_line(f"going on after {event.iterations_done} iterations")
+            case Preview(path=Path() as path):
+                print_line(f"first image: {_relative(path)}")
+            case Iteration():
+                self._print_progress(event)
+            case Saved():
+                self._print_result(event)
+
+    def _print_progress(self, event: Iteration) -> None:
+        if self._every and event.iteration % self._every == 0:
+            left = event.seconds * (1.0 / event.done - 1.0)
+            print_line(
+                f"iteration {event.iteration}/{event.num_iterations}  {describe_losses(event)}  "
+                f"{event.seconds:.0f} s, {left:.0f} s left"
+            )
+
+    def _print_result(self, event: Saved) -> None:
+        if event.path != self._output:
+            print_line(f"{_relative(self._output)} appeared meanwhile and was left alone")
+        if event.finished:
+            print_line(
+                f"saved {_relative(event.path)}: loss {event.losses.total:.5g}, "
+                f"{event.iterations} iterations, {event.seconds:.0f} s; {event.stop_reason}"
+            )
+
+
+@contextlib.contextmanager
+def display(config: Config, console: "Console | None" = None) -> Iterator[Callback]:
+    """Shows a progress bar on a terminal, and prints lines of progress elsewhere.
+
+    Args:
+        config: The output file, and how often to print.
+        console: The terminal; by default stdout, where it is one.
+
+    Yields:
+        The callback that shows events.
+    """
+    if console is None and not (sys.stdout and sys.stdout.isatty()):
+        yield Lines(config.output_image, config.print_iter)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    lines = Lines(config.output_image, 0)
+    columns = (
+        TextColumn("iteration {task.fields[iteration]}"),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0, iteration=0, visible=False)
+
+        def show(event: Event) -> None:
+            if isinstance(event, Iteration):
+                bar.update(
+                    task,
+                    completed=event.done,
+                    description=describe_losses(event),
+                    iteration=f"{event.iteration}/{event.num_iterations}",
+                    visible=True,
+                )
+            elif isinstance(event, Saved):
+                bar.update(task, visible=False)
+            lines(event)
+
+        yield show
+
+
+def _relative(path: Path) -> str:
+    """Returns a path relative to the current folder, or as it is where there is no such path."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # on another drive of Windows
+        return str(path)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

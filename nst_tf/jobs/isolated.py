@@ -1,0 +1,156 @@
+"""Runs a job in a child process, which a server survives whatever happens to it."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from nst_tf.config import Config
+from nst_tf.config.files import portable
+from nst_tf.errors import MachineError, NstError, warn
+from nst_tf.events import Callback, Failed
+from nst_tf.jobs import messages
+from nst_tf.jobs.callbacks import CallbackList
+from nst_tf.jobs.exits import explain_exit
+from nst_tf.jobs.result import JobResult
+
+_POLL_SECONDS = 0.1
+_GRACE_SECONDS = 60.0
+"""How long a child may take to save its image when its parent is interrupted."""
+
+
+def isolated(
+    config: Config,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    callbacks: Iterable[Callback] = (),
+    should_stop: Callable[[], bool] | None = None,
+) -> JobResult:
+    """Runs a job in a child process.
+
+    The arguments and the result are those of `nst_tf.jobs.run`. TensorFlow is not imported in this
+    process, and its settings are those of the job. If this process ends, the child saves the best
+    image so far and ends.
+
+    Args:
+        config: All settings, with content and style images.
+        overwrite: Whether a file at `output_image` may be replaced that nst_tf did not write.
+        resume: Whether to continue a job of the same settings that was interrupted.
+        callbacks: Called in this process with each event. An `Iteration` has no image and no state
+            here; the image of a `Preview` is that of its file.
+        should_stop: Called about ten times a second; a true answer stops the job.
+
+    Returns:
+        What became of the job.
+
+    Raises:
+        InputError: As from `run`.
+        MachineError: As from `run`, and where the child was killed.
+    """
+    notify = CallbackList(callbacks)
+    try:
+        with _worker() as child:
+            job = {
+                "config": portable(config),
+                "output_image": str(config.output_image),
+                "overwrite": overwrite,
+                "resume": resume,
+            }
+            return _follow(child, json.dumps(job), notify, should_stop or (lambda: False))
+    except NstError as error:
+        notify(Failed(error))
+        raise
+
+
+@contextmanager
+def _worker() -> Iterator["subprocess.Popen[str]"]:
+    """Starts a worker, and makes sure of its end."""
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-m", "nst_tf.jobs.worker"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    )
+    try:
+        yield child
+    finally:
+        try:
+            with suppress(OSError):
+                child.stdin and child.stdin.close()
+            child.wait(_GRACE_SECONDS)
+        except BaseException:
+            child.kill()
+            raise
+        finally:
+            child.wait()
+
+
+def _follow(
+    child: "subprocess.Popen[str]", job: str, notify: CallbackList, should_stop: Callable[[], bool]
+) -> JobResult:
+    """Hands over the job, and passes its events on until it ends."""
+    lines = _read_lines(child)
+    _write_line(child, job)
+    result: JobResult | None = None
+    stopping = False
+    while True:
+        if not stopping and should_stop():
+            stopping = True
+            _write_line(child, "stop")
+        try:
+            line = lines.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            continue
+        if line is None:
+            break
+        match messages.decode(line):
+            case None:
+                pass
+            case str() as text:
+                warn(text)
+            case JobResult() as result:
+                pass
+            case Failed(error=error):
+                raise error
+            case event:
+                if notify(event) and not stopping:
+                    stopping = True
+                    _write_line(child, "stop")
+    if result is None:
+        raise _explain(child.wait())
+    return result
+
+
+def _read_lines(child: "subprocess.Popen[str]") -> "queue.SimpleQueue[str | None]":
+    """Collects the lines that a child writes, and None at their end."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in child.stdout or ():
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return lines
+
+
+def _write_line(child: "subprocess.Popen[str]", line: str) -> None:
+    with suppress(OSError):  # it has ended, which its lines will tell
+        print(line, file=child.stdin, flush=True)
+
+
+def _explain(code: int) -> MachineError:
+    return explain_exit(code) or MachineError(
+        "the run ended without a result",
+        f"its process returned {code}",
+        "go on with --resume if there is a checkpoint, or run the command to see its messages",
+    )

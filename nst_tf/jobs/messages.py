@@ -1,0 +1,105 @@
+"""Events, errors and results of a job as JSON lines, from the worker to its parent."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from nst_tf import errors
+from nst_tf.errors import InputError, NstError
+from nst_tf.events import (
+    Checkpointed,
+    Event,
+    Failed,
+    Iteration,
+    Losses,
+    Planned,
+    PlannedLevel,
+    Preview,
+    Saved,
+)
+from nst_tf.io import images
+from nst_tf.jobs.result import JobResult
+
+Message = Event | JobResult | str
+"""What a line holds; a text is a warning."""
+
+_TYPES: Mapping[str, type[Any]] = {
+    type_.__name__: type_
+    for type_ in (Planned, Preview, Iteration, Checkpointed, Saved, Failed, JobResult)
+}
+
+
+def encode(message: Message) -> str:
+    """Encodes a message; images and states are left out.
+
+    Args:
+        message: Any.
+
+    Returns:
+        One line, without its end.
+    """
+    if isinstance(message, str):
+        return json.dumps({"type": "warning", "text": message})
+    return json.dumps({"type": type(message).__name__, **_values(message)})
+
+
+def decode(line: str) -> Message | None:
+    """Decodes a line; the image of a `Preview` is read from its file.
+
+    Args:
+        line: What `encode` returned.
+
+    Returns:
+        The message; None for a `Preview` whose file cannot be read.
+    """
+    values: dict[str, Any] = json.loads(line)
+    name = values.pop("type")
+    if name == "warning":
+        return str(values["text"])
+    if values.get("losses"):
+        values["losses"] = Losses(values["losses"]["terms"])
+    if values.get("path"):
+        values["path"] = Path(values["path"])
+    if name == "Planned":
+        values["levels"] = tuple(PlannedLevel(*level) for level in values["levels"])
+    if name == "Failed":
+        values["error"] = _decode_error(values["error"])
+    if name == "Preview":
+        return _decode_preview(values["path"])
+    message: Message = _TYPES[name](**values)
+    return message
+
+
+def _values(message: Event | JobResult) -> dict[str, Any]:
+    match message:
+        case Preview():
+            return {"path": message.path and str(message.path)}
+        case Failed(error=error):
+            names = ("what", "why", "remedy", "where", "exit_code")
+            plain = {name: getattr(error, name) for name in names}
+            return {"error": {"type": type(error).__name__, **plain}}
+    values = {field.name: getattr(message, field.name) for field in fields(message)}
+    values.pop("source", None)
+    if values.get("losses"):
+        values["losses"] = asdict(values["losses"])
+    if values.get("path"):
+        values["path"] = str(values["path"])
+    return values
+
+
+def _decode_error(values: dict[str, Any]) -> NstError:
+    type_: type[NstError] = getattr(errors, values["type"])
+    error = type_(values["what"], values["why"], values["remedy"], where=values["where"])
+    error.exit_code = values["exit_code"]
+    return error
+
+
+def _decode_preview(path: Path | None) -> Preview | None:
+    if path is None:
+        return None
+    try:
+        return Preview(images.read(path, profile=images.profile_of(path)), path)
+    except InputError:
+        return None

@@ -1,0 +1,66 @@
+"""The record of a job, `run.json`."""
+
+from typing import TYPE_CHECKING, Any
+
+import nst_tf
+from nst_tf import system
+from nst_tf.config import Config
+from nst_tf.events import Losses
+from nst_tf.jobs.estimate import ResourceEstimate
+from nst_tf.jobs.provenance import Facts
+
+if TYPE_CHECKING:
+    from nst_tf.engine.stylizer import Result
+
+
+def make_record(
+    config: Config,
+    result: "Result",
+    losses: Losses,
+    *,
+    finished: bool,
+    seconds: float,
+    seconds_checkpointing: float,
+    estimate: ResourceEstimate,
+    fingerprint: Facts,
+) -> dict[str, Any]:
+    """Collects the figures of a job.
+
+    Args:
+        config: All settings.
+        result: What the optimization gave.
+        losses: Of the saved file.
+        finished: Whether the job ran to its end.
+        seconds: Time of the whole job.
+        seconds_checkpointing: The part of it spent on checkpoints.
+        estimate: What the job was expected to take.
+        fingerprint: What the result depends on.
+
+    Returns:
+        Plain values, as JSON holds them.
+    """
+    height, width = result.image.shape[:2]
+    return {
+        "finished": finished,
+        "loss": losses.total,
+        "content_loss": losses.content,
+        "style_loss": losses.style,
+        "tv_loss": losses.tv,
+        "iterations": result.iterations,
+        "evaluations": result.evaluations,
+        "seconds": round(seconds, 3),
+        "seconds_stylizing": round(result.seconds, 3),
+        "seconds_evaluating": round(result.seconds_evaluating, 3),
+        "seconds_checkpointing": round(seconds_checkpointing, 3),
+        "peak_memory_bytes": system.peak_memory(),
+        "peak_memory_bytes_expected": estimate.memory_bytes,
+        "stop_reason": str(result.stop_reason),
+        "precision": result.precision,
+        "device": result.device,
+        "weights_sha256": fingerprint["weights"],
+        "versions": {"nst_tf": nst_tf.__version__, **system.versions()},
+        "processor": system.processor(),
+        "seed": config.seed,
+        "image_size": [width, height],
+        "fingerprint": dict(fingerprint),
+    }

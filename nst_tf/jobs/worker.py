@@ -1,0 +1,89 @@
+"""The child process of `isolated`: `python -m nst_tf.jobs.worker`.
+
+Reads the job as a line of JSON from stdin, and writes messages as lines of JSON to stdout. Another
+line, or the end of the parent, which closes the pipe, asks for the end.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+from nst_tf import jobs
+from nst_tf.config.files import recall_config
+from nst_tf.errors import NstError
+from nst_tf.events import Event, Failed
+from nst_tf.jobs.messages import Message, encode
+
+
+class _Messages(logging.Handler):
+    """Writes messages, and warnings that are logged.
+
+    Args:
+        file: Where to.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(logging.WARNING)
+        self._file = file
+
+    def send(self, message: Message) -> None:
+        """Writes a message."""
+        self._file.write(f"{encode(message)}\n")
+        self._file.flush()
+
+    def on_event(self, event: Event) -> None:
+        """Writes an event, except for the error, which is written when it is raised."""
+        if not isinstance(event, Failed):
+            self.send(event)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a warning."""
+        with contextlib.suppress(OSError):  # the parent has ended
+            self.send(record.getMessage())
+
+
+def main() -> None:
+    """Runs the job."""
+    messages = _Messages(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+    os.dup2(2, 1)  # what libraries print does not get between the messages
+    logger = logging.getLogger("nst_tf")
+    logger.handlers, logger.propagate = [messages], False
+    job = json.loads(sys.stdin.readline())
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches the parent, too
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_wait_for_request, args=[stop], daemon=True).start()
+    with contextlib.suppress(OSError):  # the parent has ended
+        try:
+            config = recall_config(json.dumps(job["config"]), Path(job["output_image"]))
+            result = jobs.run(
+                config,
+                overwrite=job["overwrite"],
+                resume=job["resume"],
+                callbacks=[messages.on_event],
+                should_stop=stop.is_set,
+            )
+            messages.send(result)
+        except NstError as error:
+            messages.send(Failed(error))
+        except Exception:  # noqa: BLE001 - a defect is reported by the parent
+            text = traceback.format_exc()
+            remedy = "report it"
+            messages.send(Failed(NstError("internal error", text, remedy)))
+    os._exit(0)  # TensorFlow takes a second to end
+
+
+def _wait_for_request(stop: threading.Event) -> None:
+    sys.stdin.readline()
+    stop.set()
+
+
+if __name__ == "__main__":
+    main()
