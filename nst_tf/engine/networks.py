@@ -85,7 +85,9 @@ class Networks:
         return Objective(network, self._spec, ENCODER_LAYER if self._encodes else None)
 
     def _of_given_network(self) -> Objective:
-        return Objective(layer_features(self._network, self._spec.layers), self._spec)
+        layers = self._spec.layers
+        network = layer_features(self._network, layers) if layers else self._network
+        return Objective(network, self._spec)
 
     def _get(self, part: str, build: Callable[[], T]) -> T:
         """Finds what is in use anywhere, or builds it, and keeps it as long as this object lives.
