@@ -1,36 +1,65 @@
-"""The feed-forward start: its normalisation, its network, its picture."""
+"""Adaptive instance normalization: its formula, its decoder, its image."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from nst_tf.models import adain
-from nst_tf.models import weights as parameters
+from nst_tf.models import AdaIN, adain, vgg19_features
+from nst_tf.models.weights import load_adain_decoder
+from tests.command import PALACE
 
 
 @pytest.fixture(scope="module")
 def decoder():
-    return parameters.adain_decoder()
+    return load_adain_decoder().arrays
 
 
-def test_adapt_preset():
+@pytest.fixture(scope="module")
+def transfer(request, decoder):
+    """The trained encoder and decoder, in float32."""
+    weights = request.getfixturevalue("weights")
+    encoder = vgg19_features([adain.ENCODER_LAYER], weights, padding="reflect")
+    return AdaIN(encoder, decoder)
+
+
+def test_adain_preset():
     # By hand: content 1, 3 has mean 2 and deviation 1; style 10, 30 has mean 20 and deviation 10.
     content = tf.constant([[[[1.0], [3.0]]]])
     style = tf.constant([[[[10.0]], [[30.0]]]])
-    assert adain.adapt(content, style).numpy().ravel() == pytest.approx([10.0, 30.0], rel=1e-4)
+    found = adain.adain(content, adain.moments(style))
+    assert found.numpy().ravel() == pytest.approx([10.0, 30.0], rel=1e-4)
 
 
-def test_adapt_gives_the_styles_mean_and_deviation(random):
-    content = random.normal(3, 2, (1, 5, 7, 4)).astype(np.float32)
-    style = random.normal(-1, 5, (1, 6, 3, 4)).astype(np.float32)
-    found = adain.adapt(tf.constant(content), tf.constant(style)).numpy()
+def test_adain_gives_the_styles_mean_and_deviation(random):
+    content = random.normal(3, 2, (2, 5, 7, 4)).astype(np.float32)
+    style = random.normal(-1, 5, (2, 6, 3, 4)).astype(np.float32)
+    found = adain.adain(tf.constant(content), adain.moments(tf.constant(style))).numpy()
     np.testing.assert_allclose(found.mean((1, 2)), style.mean((1, 2)), atol=1e-4)
     np.testing.assert_allclose(found.std((1, 2)), style.std((1, 2)), rtol=1e-4)
 
 
-def test_adapt_to_itself_changes_nothing(random):
+def test_adain_to_itself_changes_nothing(random):
     content = tf.constant(random.normal(3, 2, (1, 5, 7, 4)), tf.float32)
-    np.testing.assert_allclose(adain.adapt(content, content), content, atol=1e-5)
+    np.testing.assert_allclose(adain.adain(content, adain.moments(content)), content, atol=1e-5)
+
+
+def test_adain_to_blended_moments_is_the_blend_of_adain_to_each(random):
+    content, *styles = (
+        tf.constant(random.normal(mean, 2, (1, 5, 7, 4)), tf.float32) for mean in (3, -1, 6)
+    )
+    each = [adain.moments(style) for style in styles]
+    found = adain.adain(content, adain.blend(each, [0.3, 0.7]))
+    expected = 0.3 * adain.adain(content, each[0]) + 0.7 * adain.adain(content, each[1])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_moments_of_bfloat16_are_computed_in_float32(random):
+    features = tf.constant(random.normal(300, 1, (1, 40, 60, 2)), tf.bfloat16)
+    exact = features.numpy().astype(np.float64)
+    mean, deviation = adain.moments(features)
+    np.testing.assert_allclose(mean.numpy().ravel(), exact.mean((0, 1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(deviation.numpy().ravel(), exact.std((0, 1, 2)), rtol=1e-3)
 
 
 def naive_convolution(x, kernel, bias):
@@ -52,13 +81,9 @@ def test_decoder_equals_its_naive_twin(decoder, random):
         x = x if number == 9 else np.maximum(x, 0)
         if number in (1, 5, 7):
             x = x.repeat(2, axis=0).repeat(2, axis=1)
-    found = adain._build_decoder(decoder, "float32")(maps[np.newaxis]).numpy()[0]
+    found = adain.build_decoder(decoder, "float32")(maps[np.newaxis]).numpy()[0]
     assert found.shape == (24, 32, 3)
     np.testing.assert_allclose(found, x, atol=1e-3)
-
-
-def paint(content, styles, weights, decoder, shares=(1.0,), strength=1.0):
-    return adain.Painter(weights, decoder, "float32").paint(content, styles, shares, strength)
 
 
 @pytest.fixture
@@ -72,49 +97,98 @@ def style(random):
     return np.kron(coarse, np.ones((4, 4, 1))).astype(np.float32)
 
 
-def test_keeps_odd_sizes_and_the_pixel_range(content, style, weights, decoder):
-    painted = paint(content, [style], weights, decoder)
-    assert painted.shape == content.shape == (19, 27, 3)
-    assert painted.dtype == np.float32
-    assert painted.min() >= 0.0
-    assert painted.max() <= 255.0
-    assert painted.std() > 5.0
+def test_keeps_odd_sizes_and_the_pixel_range(content, style, transfer):
+    image = transfer(content, [style])
+    assert image.shape == content.shape == (19, 27, 3)
+    assert image.dtype == np.float32
+    assert image.min() >= 0.0
+    assert image.max() <= 255.0
+    assert image.std() > 5.0
 
 
-def test_strength_goes_from_the_content_to_the_style(style, weights, decoder, random):
+def test_strength_goes_from_the_content_to_the_style(style, transfer, random):
     content = np.kron(random.uniform(0, 255, (3, 4, 3)), np.ones((8, 8, 1))).astype(np.float32)
-    none, half, whole = (
-        paint(content, [style], weights, decoder, strength=s) for s in (0.0, 0.5, 1.0)
-    )
-    own = paint(content, [content], weights, decoder)
-    np.testing.assert_allclose(none, own, atol=0.1)  # the content, as the decoder paints it
+    none, half, whole = (transfer(content, [style], strength=s) for s in (0.0, 0.5, 1.0))
+    own = transfer(content, [content])
+    np.testing.assert_allclose(none, own, atol=0.1)  # the content, as the decoder renders it
     assert np.abs(none - half).mean() < np.abs(none - whole).mean()
 
 
-def test_a_blend_of_one_style_is_that_style(content, style, weights, decoder):
-    alone = paint(content, [style], weights, decoder)
-    twice = paint(content, [style, style], weights, decoder, shares=(0.3, 0.7))
+def test_a_blend_of_one_style_is_that_style(content, style, transfer):
+    alone = transfer(content, [style])
+    twice = transfer(content, [style, style], (0.3, 0.7))
     np.testing.assert_allclose(twice, alone, atol=0.05)
-    other = paint(content, [style, content], weights, decoder, shares=(0.5, 0.5))
+    other = transfer(content, [style, content], (0.5, 0.5))
     assert np.abs(other - alone).mean() > 1.0
 
 
-def test_colours_are_moved_to_those_of_the_mixture(style, weights, decoder, random, monkeypatch):
+def test_colors_are_moved_to_those_of_the_mixture(style, transfer, random, monkeypatch):
     # Means are linear: 0.7 of the way from the decoder's to 0.4 style + 0.6 content.
     content = random.normal([120, 90, 150], 12, (32, 40, 3)).astype(np.float32)
     style = random.normal([150, 140, 90], 12, (24, 48, 3)).astype(np.float32)
-    found = paint(content, [style], weights, decoder, strength=0.4)
-    monkeypatch.setattr(adain, "_RECOLOURED", 0.0)
-    decoded = paint(content, [style], weights, decoder, strength=0.4)
+    found = transfer(content, [style], strength=0.4)
+    monkeypatch.setattr(adain, "_COLOR_CORRECTION", 0.0)
+    decoded = transfer(content, [style], strength=0.4)
     wanted = 0.4 * style.mean((0, 1)) + 0.6 * content.mean((0, 1))
     expected = 0.3 * decoded.mean((0, 1)) + 0.7 * wanted
     assert np.abs(decoded.mean((0, 1)) - wanted).max() > 2.0  # there was something to move
     np.testing.assert_allclose(found.mean((0, 1)), expected, atol=0.5)
 
 
-def test_takes_the_colours_of_the_style(weights, decoder, random):
+def test_takes_the_colors_of_the_style(transfer, random):
     content = np.full((40, 56, 3), 128, np.float32) + random.normal(0, 30, (40, 56, 3))
     content = np.clip(content, 0, 255).astype(np.float32)
     red = np.clip(random.normal([200, 40, 40], 20, (48, 40, 3)), 0, 255).astype(np.float32)
-    painted = paint(content, [red], weights, decoder)
-    assert painted[..., 0].mean() > painted[..., 2].mean() + 50
+    image = transfer(content, [red])
+    assert image[..., 0].mean() > image[..., 2].mean() + 50
+
+
+def test_features_computed_elsewhere_give_the_same_image(transfer, style, weights, decoder, waves):
+    content = np.tile(waves, (2, 1, 1))[:32, :24]
+    other = waves[:18]
+    network = vgg19_features(["block1_conv1", "block4_conv1"], weights, padding="reflect")
+
+    def encoded(image):
+        return network(image[np.newaxis])["block4_conv1"]
+
+    expected = transfer(content, [style, other], (0.3, 0.7), 0.8)
+    # Without an encoder: one would be built, and here there are no weights for it.
+    found = AdaIN(decoder=decoder)(
+        content,
+        [style, other],
+        (0.3, 0.7),
+        0.8,
+        content_features=encoded(content),
+        style_moments=[adain.moments(encoded(image)) for image in (style, other)],
+    )
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_features_of_an_odd_size_give_nearly_the_same_image(transfer, style, weights):
+    # Both sides are one more than whole strides.
+    content = np.asarray(Image.open(PALACE).resize((201, 137)), np.float32)
+    network = vgg19_features(["block4_conv1"], weights, padding="reflect")
+    features = network(content[np.newaxis])["block4_conv1"]
+    assert features.shape == (1, 17, 25, 512)
+    found = transfer(content, [style], content_features=features)
+    expected = transfer(content, [style])
+    assert found.shape == content.shape
+    assert np.abs(found - expected)[:-17, :-17].mean() < 0.1 * expected.std()
+
+
+def test_the_default_is_the_packaged_network(transfer, content, style):
+    np.testing.assert_allclose(AdaIN()(content, [style]), transfer(content, [style]), atol=0.05)
+
+
+def test_bfloat16_gives_nearly_the_image_of_float32(transfer, content, style):
+    low = AdaIN(dtype="bfloat16")(content, [style])
+    assert low.dtype == np.float32
+    assert np.abs(low - transfer(content, [style])).mean() < 3.0
+
+
+def test_images_of_all_sizes_are_made_without_retracing(transfer, style, waves, caplog):
+    for width in range(16, 26):
+        assert transfer(waves[:, :width], [style]).shape == (19, width, 3)
+    for graph in (transfer._encode, transfer._decode):
+        assert graph.experimental_get_tracing_count() == 1
+    assert not caplog.records

@@ -21,7 +21,7 @@ import safetensors.numpy
 from numpy.lib import format as npy
 
 from nst_tf.errors import InputError
-from nst_tf.models import weights as parameters
+from nst_tf.models import weights
 
 TABLE = {
     "block1_conv1/kernel": (3, 3, 3, 4),
@@ -71,13 +71,13 @@ def hash_of(path):
 
 def read(path, table=TABLE):
     """Reads with the file's own hash, so that the checks behind the hash are the ones met."""
-    return parameters.read(path, table, hash_of(path)).arrays
+    return weights.read(path, table, hash_of(path)).arrays
 
 
 def refusal(path, *words, table=TABLE, sha256=None):
     """Shows that a file is refused in one printable line that names it and holds the words."""
     with pytest.raises(InputError) as caught:
-        parameters.read(path, table, sha256)
+        weights.read(path, table, sha256)
     text = str(caught.value)
     assert all(" " <= c <= "~" for c in text), text
     for word in (str(path), *words):
@@ -148,6 +148,7 @@ def test_old_keras_names_in_h5(tmp_path, leaf):
         np.testing.assert_array_equal(read(path)[name], array)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in Keras' save
 def test_WGT_07_save_weights_of_keras_today_with_a_top_is_read(tmp_path):
     keras = pytest.importorskip("keras")
     model = keras.Sequential(
@@ -171,7 +172,7 @@ def test_WGT_07_save_weights_of_keras_today_with_a_top_is_read(tmp_path):
 
 
 def test_vgg19_has_its_published_number_of_parameters():
-    shapes = parameters.vgg19_shapes()
+    shapes = weights.vgg19_shapes()
     assert len(shapes) == 32
     assert next(iter(shapes.items())) == ("block1_conv1/kernel", (3, 3, 3, 64))
     assert shapes["block3_conv1/kernel"] == (3, 3, 128, 256)
@@ -180,8 +181,8 @@ def test_vgg19_has_its_published_number_of_parameters():
 
 
 def test_packaged_network_is_the_one_that_was_packaged():
-    network = parameters.load("normalised", None).arrays
-    assert {name: array.shape for name, array in network.items()} == parameters.vgg19_shapes()
+    network = weights.load_vgg19("normalised").arrays
+    assert {name: array.shape for name, array in network.items()} == weights.vgg19_shapes()
     assert len({name.split("/")[0] for name in network}) == 16
     assert {array.dtype for array in network.values()} == {np.dtype(np.float32)}
     # Read once from the file with numpy.load alone.
@@ -192,9 +193,22 @@ def test_packaged_network_is_the_one_that_was_packaged():
     assert network["block5_conv4/bias"][511] == np.float32(0.012156895)
 
 
-def test_importing_parameters_does_not_import_tensorflow():
-    code = "import sys, nst_tf.models.weights; sys.exit(bool({'tensorflow', 'keras'} & {*sys.modules}))"
-    root = str(Path(parameters.__file__).parents[1])
+def test_packaged_decoder_has_the_published_channels():
+    decoder = weights.load_adain_decoder()
+    assert decoder.sha256 == weights.DECODER_SHA256
+    # Huang and Belongie (2017), section 6.1: the encoder of table 1, column E, up to conv4_1,
+    # mirrored.
+    kernels = [array.shape for name, array in decoder.arrays.items() if name.endswith("kernel")]
+    assert [shape[3] for shape in kernels] == [256, 256, 256, 256, 128, 128, 64, 64, 3]
+    assert kernels[0] == (3, 3, 512, 256)
+
+
+def test_importing_weights_does_not_import_tensorflow():
+    code = (
+        "import sys, nst_tf.models.weights\n"
+        "sys.exit(bool({'tensorflow', 'keras'} & {*sys.modules}))"
+    )
+    root = str(Path(weights.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
@@ -202,7 +216,7 @@ def test_importing_parameters_does_not_import_tensorflow():
 # What is refused
 
 
-@pytest.mark.parametrize("sha256", [None, parameters.PACKAGED_SHA256])
+@pytest.mark.parametrize("sha256", [None, weights.PACKAGED_SHA256])
 def test_WGT_01_missing_file_is_refused(tmp_path, sha256):
     remedy = f"restore the file with SHA-256 {sha256}" if sha256 else "correct the path"
     refusal(tmp_path / "none.npz", "no such file", remedy, sha256=sha256)
@@ -258,7 +272,7 @@ def test_WGT_04_wrong_hash_is_refused(tmp_path, kind):
     refusal(
         path, found[:12], "abcdef012345...", "delete and fetch again", sha256="abcdef012345" * 6
     )
-    assert parameters.read(path, TABLE, found.upper()).arrays.keys() == TABLE.keys()
+    assert weights.read(path, TABLE, found.upper()).arrays.keys() == TABLE.keys()
 
 
 def test_WGT_04_hash_is_checked_before_anything_is_parsed(tmp_path, monkeypatch):
@@ -280,7 +294,7 @@ def test_WGT_05_one_flipped_byte_of_an_npz_never_changes_the_arrays(tmp_path):
         damaged[position] ^= 0xFF
         path.write_bytes(damaged)
         try:
-            got = parameters.read(path, TABLE, None).arrays
+            got = weights.read(path, TABLE, None).arrays
         except InputError:
             refused += 1
         else:  # a date or another field that nobody reads
@@ -300,12 +314,12 @@ def test_WGT_05_one_flipped_byte_is_refused_by_the_hash(tmp_path, kind):
 
 
 def test_WGT_05_one_flipped_byte_of_the_packaged_network_is_refused(tmp_path):
-    data = bytearray(parameters.PACKAGED.read_bytes())
+    data = bytearray(weights.PACKAGED.read_bytes())
     data[20_000_000] ^= 1
     path = tmp_path / "w.npz"
     path.write_bytes(data)
-    shapes = parameters.vgg19_shapes()
-    refusal(path, "13df98c3a8c6...", table=shapes, sha256=parameters.PACKAGED_SHA256)
+    shapes = weights.vgg19_shapes()
+    refusal(path, "13df98c3a8c6...", table=shapes, sha256=weights.PACKAGED_SHA256)
     refusal(path, "damaged", "CRC", table=shapes)
 
 
@@ -324,8 +338,7 @@ def test_WGT_06_missing_extra_and_renamed_are_refused(tmp_path, kind):
 @every_format
 def test_WGT_07_vgg16_is_recognised(tmp_path, kind):
     table = {
-        name: (3, 3, 2, 2) if name.endswith("kernel") else (2,)
-        for name in parameters.vgg19_shapes()
+        name: (3, 3, 2, 2) if name.endswith("kernel") else (2,) for name in weights.vgg19_shapes()
     }
     vgg16 = {name: array for name, array in arrays(table=table).items() if "conv4" not in name}
     path = write(tmp_path, kind, vgg16)
@@ -433,7 +446,7 @@ def test_WGT_11_pickle_is_refused_and_does_not_run(tmp_path, form):
 def test_WGT_11_sources_hold_nothing_that_runs_what_it_reads():
     modules = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     calls = {"eval", "exec", "load_model", "unsafe_load"}
-    sources = sorted(Path(parameters.__file__).parent.rglob("*.py"))
+    sources = sorted(Path(weights.__file__).parent.rglob("*.py"))
     assert len(sources) >= 3
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text("utf-8"))):
