@@ -1,5 +1,8 @@
 """Adaptive instance normalization: its formula, its decoder, its image."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -192,3 +195,15 @@ def test_images_of_all_sizes_are_made_without_retracing(transfer, style, waves, 
     for graph in (transfer._encode, transfer._decode):
         assert graph.experimental_get_tracing_count() == 1
     assert not caplog.records
+
+
+def test_is_freed_with_its_last_reference(content, style, decoder):
+    instance = AdaIN(decoder=decoder)
+    instance(content, [style])
+    reference = weakref.ref(instance)
+    gc.disable()
+    try:
+        del instance
+        assert reference() is None  # no cycle that would wait for the garbage collector
+    finally:
+        gc.enable()

@@ -134,8 +134,13 @@ def vgg19_features(
 def layer_features(model: keras.Model, layers: Iterable[str]) -> keras.Model:
     """Makes a model of the outputs of named layers of another model, whose weights it shares.
 
-    Preprocessing is what the model has of it: for `keras.applications.VGG16`, put
-    `keras.applications.vgg16.preprocess_input` before it.
+    Preprocessing has to be part of the model:
+
+        image = keras.Input((None, None, 3))
+        vgg16 = keras.applications.VGG16(
+            include_top=False, input_tensor=keras.applications.vgg16.preprocess_input(image)
+        )
+        features = layer_features(vgg16, ["block1_conv1", "block4_conv2"])
 
     Args:
         model: A functional or sequential Keras model with one input, [B, H, W, 3].
@@ -152,7 +157,8 @@ def layer_features(model: keras.Model, layers: Iterable[str]) -> keras.Model:
     check_backend()
     known = {layer.name: layer for layer in model.layers}
     outputs = {name: known[name].output for name in check_layers(layers, known)}
-    return keras.Model(model.input, outputs, name=f"{model.name}_features")
+    (image,) = model.inputs
+    return keras.Model(image, outputs, name=f"{model.name}_features")
 
 
 def convolution(

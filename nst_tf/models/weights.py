@@ -1,4 +1,4 @@
-"""Files of trained parameters to named float32 arrays, verified before they are believed.
+"""Loads trained parameters, with validation of checksum, names, types, shapes and values.
 
 A file is read once into memory, hashed there and parsed from there. Its content, not its name,
 decides the format, and the headers are compared with the expected table before an array is made.
@@ -29,7 +29,7 @@ DECODER_CHANNELS = (512, 256, 256, 256, 256, 128, 128, 64, 64, 3)
 """Of the input and of the output of each convolution (Huang and Belongie 2017, section 6.1)."""
 
 _MAX_BYTES = 1_000_000_000  # VGG19 with its classification top takes 575 MB in float32
-_TOP = ("fc1", "fc2", "predictions")  # the classifier of Keras' VGG19, which no loss looks at
+_TOP = ("fc1", "fc2", "predictions")  # the classifier of Keras' VGG19, which is not needed
 _IMAGENET = (
     "https://storage.googleapis.com/tensorflow/keras-applications/vgg19/"
     "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
@@ -40,11 +40,11 @@ _INSTEAD = "use --weights=normalised, which needs no network, or a file with --w
 
 
 class Parameters(NamedTuple):
-    """Trained parameters and the file they came from.
+    """Trained parameters and the checksum of their file.
 
     Attributes:
-        arrays: float32, by name.
-        sha256: The file's digest.
+        arrays: float32 arrays by name.
+        sha256: The SHA-256 of the file in hexadecimal.
     """
 
     arrays: Arrays
@@ -52,7 +52,7 @@ class Parameters(NamedTuple):
 
 
 def vgg19_shapes() -> dict[str, tuple[int, ...]]:
-    """Tells the names and shapes of the parameters of VGG19's 16 convolutions.
+    """Returns the names and shapes of the parameters of VGG19's 16 convolutions.
 
     Returns:
         `<layer>/kernel` to (3, 3, in, out) and `<layer>/bias` to (out,), in the order of the
@@ -108,16 +108,16 @@ def load_adain_decoder() -> Parameters:
 
 
 def read(path: Path, expected: Shapes, sha256: str | None) -> Parameters:
-    """Reads trained parameters, after showing that they are what is expected.
+    """Reads and validates a file of trained parameters.
 
-    Accepted are NumPy `.npz`, `.safetensors` and HDF5 weights in Keras' old and new layout; nothing
-    that can carry code is ever opened. A classification top in the file is passed over.
+    Accepted are NumPy `.npz`, `.safetensors` and HDF5 weights in Keras' old and new layout; formats
+    that can carry code are not opened. A classification top in the file is ignored.
 
     Args:
         path: The file, at most 1 GB.
         expected: All the names and their shapes.
-        sha256: The file's SHA-256 in hexadecimal, or None where it is not known. HDF5 has no
-            checksum of its own and must come with one.
+        sha256: The file's SHA-256 in hexadecimal, or None where it is not known; required for HDF5,
+            which has no checksum of its own.
 
     Returns:
         The arrays in the order of `expected`, in float32, and the file's digest.
@@ -146,8 +146,8 @@ def _read(data: bytes, expected: Shapes, sha256: str | None, path: Path) -> Para
     except UnfitError as error:
         raise InputError(what, str(error), error.remedy, where=path) from error
     except (InputError, MemoryError):
-        raise  # memory is the machine's fault: no size is believed that is not in the table
-    except Exception as error:  # three parsers, each with failures of its own
+        raise  # sizes are in the expected table, so that the file did not cause a lack of memory
+    except Exception as error:  # three parsers raise many types
         why = f"the file is incomplete or damaged ({type(error).__name__}: {str(error)[:80]})"
         raise InputError(what, why, FETCH, where=path) from error
 
