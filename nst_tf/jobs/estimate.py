@@ -16,7 +16,6 @@ from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import MachineError
-from nst_tf.jobs.startup import start_tensorflow
 
 _BASE_BYTES = 1.05e9
 _BYTES_PER_PIXEL = 1700.0
@@ -107,7 +106,7 @@ def _has_gpu(config: Config) -> bool:
     """Asks TensorFlow for a GPU, where there is any for its slow import to find."""
     if not any(Path(device).exists() for device in _GPU_DEVICES):
         return False
-    start_tensorflow(config)
+    system.prepare_tensorflow(config.threads, config.deterministic)
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

@@ -28,7 +28,6 @@ from nst_tf.jobs.provenance import Facts, environment, fingerprint
 from nst_tf.jobs.record import make_record
 from nst_tf.jobs.result import JobResult, Status
 from nst_tf.jobs.resume import find_interrupted, next_number, read_record, warn_of_unfinished
-from nst_tf.jobs.startup import start_tensorflow
 from nst_tf.models.weights import Parameters
 from nst_tf.optimizers.result import StopReason
 
@@ -152,7 +151,7 @@ class _Job:
         files.atomic_write(self.folder / "config.yaml", to_yaml(self.config).encode())
         if self.should_stop():
             return _STOPPED_EARLY
-        start_tensorflow(self.config)
+        system.prepare_tensorflow(self.config.threads, self.config.deterministic)
         from nst_tf.engine.stylizer import Stylizer
 
         stylizer = Stylizer(self.config, weights=self.weights.result())
