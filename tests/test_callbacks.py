@@ -1,0 +1,228 @@
+"""The callbacks that write a run folder: trace, snapshots and checkpoints."""
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+
+from nst_tf.config import Config
+from nst_tf.engine.state import OptimizationState
+from nst_tf.errors import MachineError
+from nst_tf.events import Checkpointed, Iteration, Losses, Preview
+from nst_tf.io import files
+from nst_tf.jobs import callbacks, checkpoint
+from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Snapshots, Trace
+from nst_tf.jobs.checkpoint import Checkpoint
+
+STATE = OptimizationState(0, "float32", 6, 0, 1, 1.0, 1.0, np.zeros((3, 5, 3), np.float32), {})
+
+
+class Source:
+    def image(self):
+        return np.full((3, 5, 3), 77.0, np.float32)
+
+    def state(self):
+        return STATE
+
+
+def iteration(number, **changes):
+    losses = Losses({"content/block4_conv2": 1.5, "style/block1_conv1": 2.0, "tv": 0.25 * number})
+    defaults = {
+        "iteration": number, "num_iterations": 100, "evaluations": number + 1, "seconds": 10.0,
+        "done": 0.25, "losses": losses, "height": 3, "width": 5, "source": Source(),
+    }  # fmt: skip
+    return Iteration(**{**defaults, **changes})
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return [int(row["iteration"]) for row in csv.DictReader(file)]
+
+
+def test_RUN_38_a_callback_that_fails_is_left_out_and_the_others_go_on(caplog):
+    seen = []
+
+    class Broken:
+        def __call__(self, event):
+            raise OSError("No space left on device")
+
+    notify = CallbackList([Broken(), seen.append])
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        for number in (1, 2, 3):
+            assert notify(iteration(number)) is False
+    assert [event.iteration for event in seen] == [1, 2, 3]
+    assert [record.message for record in caplog.records] == [
+        "Broken failed and is left out from here on: No space left on device"
+    ]
+
+
+def test_any_callback_can_ask_for_the_end_and_all_are_still_called():
+    seen = []
+    assert CallbackList([lambda event: True, seen.append])(iteration(1)) is True
+    assert len(seen) == 1
+
+
+def test_the_trace_grows_with_every_iteration(tmp_path):
+    path = tmp_path / "trace.csv"
+    trace = Trace(path)
+    assert path.read_text() == ",".join(callbacks.TRACE_COLUMNS) + "\n"
+    for number in (1, 2, 3):
+        trace(iteration(number))
+        assert rows(path) == list(range(1, number + 1))
+    assert path.read_text().splitlines()[2] == "2,3,10.0,5,3,4.0,1.5,2.0,0.5"
+
+
+def test_a_new_run_replaces_the_trace_of_the_last(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("something\nelse\n")
+    Trace(path)(iteration(1))
+    assert rows(path) == [1]
+
+
+def test_a_continued_trace_is_cut_back_to_the_checkpoint(tmp_path):
+    path = tmp_path / "trace.csv"
+    first = Trace(path)
+    for number in range(1, 8):
+        first(iteration(number))
+    with path.open("a") as file:
+        file.write("8,9,10.")  # as a process leaves it that is killed
+    second = Trace(path, rows=4)
+    assert rows(path) == [1, 2, 3, 4]
+    # Where the optimizer continues from before the checkpoint, iterations come again.
+    second(iteration(3))
+    assert rows(path) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_a_continued_trace_that_lost_rows_goes_on_with_a_warning(tmp_path, caplog, left):
+    path = tmp_path / "trace.csv"
+    if left:
+        trace = Trace(path)
+        for number in range(1, left):
+            trace(iteration(number))
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        Trace(path, rows=4)(iteration(5))
+    kept = max(0, left - 1)
+    assert [record.message for record in caplog.records] == [
+        f"trace.csv has lost {4 - kept} of 4 rows"
+    ]
+    assert rows(path) == [*range(1, left), 5]
+
+
+def test_a_full_disk_costs_no_row_once_there_is_space_again(tmp_path, caplog, monkeypatch):
+    path = tmp_path / "trace.csv"
+    trace = Trace(path)
+
+    def full(path, lines):
+        raise MachineError("cannot write the file", "No space left on device", "free some")
+
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "append_lines", full)
+            trace(iteration(1))
+            trace(iteration(2))
+        trace(iteration(3))
+    assert len(caplog.records) == 1
+    assert rows(path) == [1, 2, 3]
+
+
+def snapshots(folder, every=5, keep=0):
+    return Snapshots(folder, every, keep, num_iterations=100, encode=lambda pixels: bytes(pixels))
+
+
+def test_snapshots_come_when_they_are_due_and_sort_by_name(tmp_path):
+    write = snapshots(tmp_path)
+    for number in (4, 5, 6, 10):
+        write(iteration(number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "iteration-005.png",
+        "iteration-010.png",
+    ]
+    assert write.latest == tmp_path / "iteration-010.png"
+
+
+def test_RUN_28_only_the_last_snapshots_are_kept(tmp_path):
+    write = snapshots(tmp_path, every=1, keep=2)
+    for number in range(1, 6):
+        write(iteration(number))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "iteration-004.png",
+        "iteration-005.png",
+    ]
+
+
+def test_an_image_that_is_not_due_is_not_copied(tmp_path):
+    class Refusing:
+        def image(self):
+            raise AssertionError("copied")
+
+    snapshots(tmp_path)(iteration(4, source=Refusing()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_initial_image_is_saved_and_a_failure_is_a_warning(tmp_path, caplog):
+    image = np.full((3, 5, 3), 76.6, np.float32)
+    path = snapshots(tmp_path).save_initial(image)
+    assert path == tmp_path / "first.png"
+    assert path.read_bytes() == bytes([77] * 45)
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        assert snapshots(tmp_path / "missing").save_initial(image) is None
+    assert "first.png" in caplog.records[0].message
+
+
+def checkpoints(folder, every, notify=lambda event: None):
+    return Checkpoints(
+        folder, every, lambda event: Checkpoint(event.iteration, {}, {}, event.iteration, STATE),
+        notify,
+    )  # fmt: skip
+
+
+def test_checkpoints_come_when_it_is_time_and_when_a_level_begins(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    events = []
+    save = checkpoints(tmp_path, 60.0, events.append)
+    for number, now in ((1, 130.0), (2, 161.0), (3, 200.0), (4, 221.5)):
+        clock[0] = now
+        save(iteration(number))
+    save(iteration(5, height=6, width=10))
+    assert [event.iteration for event in events] == [2, 4, 5]
+    assert all(type(event) is Checkpointed for event in events)
+    assert checkpoint.newest(tmp_path).iterations == 5
+    assert events[-1].path == tmp_path / "checkpoint-1"
+
+
+def test_saving_takes_at_most_a_fiftieth_of_the_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+
+    def slow(folder, point):
+        clock[0] += 3.0
+        return folder
+
+    monkeypatch.setattr(checkpoint, "save", slow)
+    events = []
+    save = checkpoints(tmp_path, 10.0, events.append)
+    for number in range(1, 40):
+        clock[0] += 10.0
+        save(iteration(number))
+    assert [event.iteration for event in events] == [1, 16, 31]  # 150 s apart
+    assert save.seconds == 9.0
+
+
+def test_no_checkpoints_where_none_are_asked_for(tmp_path):
+    save = checkpoints(tmp_path, 0)
+    save(iteration(1))
+    save.save()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_preview_has_the_path_of_its_file_when_callbacks_get_it(tmp_path):
+    events = []
+    write = callbacks.RunFolderWriter(
+        tmp_path, Config().reporting, 100, {}, {}, bytes, CallbackList([events.append])
+    )
+    assert write(Preview(np.zeros((3, 5, 3), np.float32))) is False
+    assert events[0].path == tmp_path / "first.png"
+    assert events[0].path.exists()
