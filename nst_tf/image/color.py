@@ -116,7 +116,7 @@ def _gray(channel: ImageArray) -> ImageArray:
 
 
 def _clip(image: ImageArray) -> ImageArray:
-    clipped: ImageArray = np.clip(image, *np.float32(PIXEL_RANGE))
+    clipped: ImageArray = np.clip(image, *PIXEL_RANGE)
     return clipped
 
 

@@ -1,6 +1,6 @@
-"""The files that can hold trained parameters: what their headers say, and their arrays on demand.
+"""Readers of npz, safetensors and HDF5: headers first, arrays on demand.
 
-Nothing that can carry code is ever opened, and no array is made before its header was read.
+Formats that can carry code are refused, and no array is allocated before its header is checked.
 """
 
 import io
@@ -20,13 +20,20 @@ from numpy.lib import format as npy
 
 FETCH = "delete and fetch again"
 TYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
-"""safetensors' names of the types that parameters may have, to NumPy's."""
+"""The types that parameters may have: safetensors' names to NumPy's."""
 
 _MAX_NPY_HEADER = 256  # NumPy writes 118 bytes for these arrays; bounds the parser's work
 
 
 class Tensor(NamedTuple):
-    """What a header says of an array, and how to get the array once that was found right."""
+    """The header of an array.
+
+    Attributes:
+        name: As in the file, brought to `<layer>/kernel` or `<layer>/bias` for HDF5.
+        dtype: NumPy's name of the type.
+        shape: Of the array.
+        load: Reads the array; to be called once the rest is validated.
+    """
 
     name: str
     dtype: str
@@ -35,7 +42,13 @@ class Tensor(NamedTuple):
 
 
 class UnfitError(Exception):
-    """Why a file's content cannot be used, and what to do; the caller adds which file."""
+    """The content of a file cannot be used.
+
+    The message says why; the caller adds which file.
+
+    Attributes:
+        remedy: What to do about it.
+    """
 
     def __init__(
         self, why: str, remedy: str = "give VGG19 weights as .npz, .safetensors or Keras .h5"
@@ -45,17 +58,17 @@ class UnfitError(Exception):
 
 
 def open_tensors(data: bytes, sha256: str | None) -> AbstractContextManager[list[Tensor]]:
-    """Finds the format by the first bytes, and refuses by name what can carry code.
+    """Recognizes the format by the first bytes and reads the headers.
 
     Args:
         data: The whole file.
-        sha256: Its digest where the user knows it; HDF5 is not opened without one.
+        sha256: Its known digest, if any; HDF5 is not opened without one.
 
     Returns:
-        A context that yields the file's tensors, in its order.
+        A context manager that yields the tensors in the order of the file.
 
     Raises:
-        UnfitError: The format is not one of npz, safetensors and HDF5, or not as they are written.
+        UnfitError: The format is not npz, safetensors or HDF5, or can carry code.
     """
     if data.startswith(b"PK"):
         return _open_npz(data)
