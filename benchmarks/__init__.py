@@ -1,1 +1,1 @@
-"""Measurements of nst_tf against a PyTorch reference; see README.md in this folder."""
+"""Measurements of nst_tf, and of a PyTorch reference; see README.md in this folder."""

@@ -1,4 +1,4 @@
-"""Who is measured: each contender's commands for a task, and where its pictures will be."""
+"""What is measured: each contender's commands for a task, and where it saves its images."""
 
 import sys
 from collections.abc import Callable
@@ -10,11 +10,11 @@ _IMAGES = Path(__file__).parent.parent / "images"
 
 @dataclass(frozen=True)
 class Task:
-    """What every contender has to do.
+    """The task of all contenders.
 
     Attributes:
-        content: The picture that gives the scene.
-        style: The picture that gives the manner.
+        content: The content image file.
+        style: The style image file.
         image_size: The longer side of the result in pixels.
         style_weight: The weight of the style against the content's 1.
         evaluations: The most evaluations of loss and gradient (nst_tf: iterations) to make.
@@ -28,7 +28,7 @@ class Task:
 
     @property
     def pair(self) -> str:
-        """The name of the two pictures together."""
+        """The name of the two images together."""
         return f"{self.content.stem}+{self.style.stem}"
 
 
@@ -41,16 +41,16 @@ class Contender:
 
     Attributes:
         name: Unique, for the command line and the records.
-        description: For the reader of the table.
+        description: The name in tables and plots.
         commands: From a task and a new folder to the processes to run there, one after another.
-        pictures: The saved pictures in that folder, as a glob pattern.
-        final: The file that only the end of the process vouches for, or "".
+        images: The saved images in that folder, as a glob pattern.
+        final: The file that counts as saved at the end of the process, or "".
     """
 
     name: str
     description: str
     commands: Callable[[Task, Path], list[Command]]
-    pictures: str
+    images: str
     final: str = ""
 
 
@@ -78,7 +78,7 @@ def _reference(name: str, description: str, *options: str) -> Contender:
 
 
 def _reference_two_scales(name: str, description: str, *options: str) -> Contender:
-    """Spends two fifths of the evaluations at half the size, and starts from what they gave."""
+    """Spends two fifths of the evaluations at half the size, and starts from their result."""
 
     def commands(task: Task, folder: Path) -> list[Command]:
         few = max(1, task.evaluations * 2 // 5)
@@ -101,7 +101,7 @@ def _nst_tf(
     iterations: int | None = None,
     save_iter: int = 0,
 ) -> Contender:
-    """Describes a run of nst_tf; a preset, which has its own iterations, gives none here."""
+    """Describes a run of nst_tf; a preset sets the iterations itself, so none are given here."""
 
     def commands(task: Task, folder: Path) -> list[Command]:
         most = [f"--num_iterations={min(iterations, task.evaluations)}"] if iterations else []

@@ -1,8 +1,9 @@
 """Seconds per evaluation of loss and gradient, of nst_tf and of PyTorch, against pixels.
 
-Every measurement is a process of its own and only one runs at a time: TensorFlow and PyTorch
-would fight for the cores. All take turns in each round, so that a slow minute of the machine hits
-all alike; ratios are taken within a round.
+An evaluation of nst_tf is what the optimizer calls in each iteration: a tensor in, tensors out, and
+the loss is fetched. Every measurement is a process of its own, and only one runs at a time, as
+TensorFlow and PyTorch would compete for the cores. All variants take turns in each round, so that a
+slow minute of the machine affects all alike; ratios are taken within a round.
 """
 
 import argparse
@@ -29,7 +30,7 @@ _WARM_UP = 2  # the first evaluations trace the graph and fill the allocators
 
 
 class Variant(NamedTuple):
-    """A way to evaluate."""
+    """An implementation with its settings."""
 
     framework: str
     precision: str
@@ -50,7 +51,7 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
     """Times evaluations in this process.
 
     Args:
-        variant: What is evaluated; its library is imported.
+        variant: The implementation; its library is imported.
         image_size: The longer side of the content and of the style.
         repeats: Timed evaluations, after untimed ones.
 
@@ -76,20 +77,28 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
 
 
 def _at_size(path: Path, image_size: int) -> ImageArray:
-    picture = images.read(path)
-    height, width = picture.shape[:2]
-    return resize(picture, resized_shape((height, width), image_size))
+    image = images.read(path)
+    height, width = image.shape[:2]
+    return resize(image, resized_shape((height, width), image_size))
 
 
 def _nst_tf(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
-    from nst_tf.config.schema import Config
-    from nst_tf.models import vgg19_features
-    from nst_tf.objective.terms import Objective, layers_of
+    import tensorflow as tf
 
-    config = Config(style_weight=_STYLE_WEIGHT)
-    network = vgg19_features(layers_of(config), dtype=variant.precision)
-    objective = Objective(network, content, [style], config)
-    return lambda: objective.value_and_grad(content)
+    import nst_tf
+
+    config = nst_tf.Config(
+        image_size=max(content.shape), style_weight=_STYLE_WEIGHT, padding="zero", init="content"
+    )
+    stylizer = nst_tf.Stylizer(config)
+    function = stylizer.loss_function(content, style, precision=variant.precision)
+    image = tf.constant(content[np.newaxis])
+
+    def evaluate() -> float:
+        value, _ = function(image)
+        return float(value)
+
+    return evaluate
 
 
 def _torch(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
@@ -97,8 +106,8 @@ def _torch(variant: Variant, content: ImageArray, style: ImageArray) -> Callable
 
     network = gatys_torch.Network(variant.precision, variant.channels_last)
     objective = gatys_torch.Objective(network, content, style, _STYLE_WEIGHT)
-    picture = gatys_torch.as_tensor(content).requires_grad_()
-    return lambda: objective.backward(picture)
+    image = gatys_torch.as_tensor(content).requires_grad_()
+    return lambda: objective.backward(image)
 
 
 def measure(
@@ -145,8 +154,8 @@ def with_other_sizes(
     return sorted([*kept, *rows], key=lambda row: row["size"])
 
 
-def summarise(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Reduces the measurements to what a reader asks.
+def summarize(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Reduces the measurements to medians, ratios and exponents.
 
     Args:
         rows: What `measure` gave.
@@ -189,7 +198,7 @@ def _exponent(points: Sequence[dict[str, Any]]) -> float | None:
 
 def table(summary: dict[str, Any]) -> str:
     """Writes the summary in Markdown, with the ratio to nst_tf float32 in brackets."""
-    sizes = list(dict.fromkeys(size for found in summary.values() for size in found["sizes"]))
+    sizes = list(dict.fromkeys(size for row in summary.values() for size in row["sizes"]))
     header = ["seconds per evaluation", *(f"{size} px" for size in sizes), "exponent"]
     lines = [
         "<!-- written by python -m benchmarks.evaluation_cost -->",
@@ -197,9 +206,9 @@ def table(summary: dict[str, Any]) -> str:
         f"| {' | '.join(header)} |",
         "|---" + "|---:" * (len(sizes) + 1) + "|",
     ]
-    for name, found in summary.items():
-        cells = [_cell(found["sizes"].get(size)) for size in sizes]
-        exponent = "" if found["exponent"] is None else f"{found['exponent']:.2f}"
+    for name, row in summary.items():
+        cells = [_cell(row["sizes"].get(size)) for size in sizes]
+        exponent = "" if row["exponent"] is None else f"{row['exponent']:.2f}"
         lines.append(f"| {' | '.join([name, *cells, exponent])} |")
     return "\n".join(lines) + "\n"
 
@@ -212,7 +221,7 @@ def _cell(point: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Measures, and writes `evaluation_cost.json` and `.md`; what is there of other sizes stays."""
+    """Measures, and writes `evaluation_cost.json` and `.md`; figures of other sizes are kept."""
     arguments = _arguments()
     if arguments.here:
         variant, size = VARIANTS[arguments.variants[0]], arguments.sizes[0]
@@ -222,7 +231,7 @@ def main() -> None:
     arguments.results.mkdir(parents=True, exist_ok=True)
     file = arguments.results / "evaluation_cost.json"
     rows = with_other_sizes(rows, json.loads(file.read_text())["rows"] if file.exists() else [])
-    summary = summarise(rows)
+    summary = summarize(rows)
     data = json.dumps({"versions": system.versions(), "summary": summary, "rows": rows}, indent=1)
     files.atomic_write(file, f"{data}\n".encode())
     files.atomic_write(arguments.results / "evaluation_cost.md", table(summary).encode())

@@ -1,7 +1,7 @@
-"""The objective of Gatys et al. (2016) in PyTorch, written from the papers: the second opinion.
+"""The objective of Gatys et al. (2016) in PyTorch, written from the papers.
 
-Nothing here calls nst_tf's network or losses, so that an error in those cannot agree with itself.
-Only the reading and resizing of pictures is shared: both sides must see the same pixels.
+It is independent of the network and the losses of nst_tf, so that the two implementations check
+each other. Only the reading and resizing of images is shared: both must be given the same pixels.
 """
 
 from pathlib import Path
@@ -37,7 +37,7 @@ class Network:
 
     Args:
         precision: Of the convolutions: "float32", or "bfloat16" by PyTorch's autocast.
-        channels_last: Whether activations lie in memory with the channels innermost.
+        channels_last: Whether the channels of activations are innermost in memory.
     """
 
     def __init__(self, precision: str = "float32", channels_last: bool = False) -> None:
@@ -54,17 +54,17 @@ class Network:
         """Reorders [3, 3, in, out] to PyTorch's [out, in, 3, 3]."""
         return _tensor(kernel.transpose(3, 2, 0, 1)).contiguous(memory_format=self._format)
 
-    def __call__(self, picture: Tensor) -> dict[str, Tensor]:
-        """Computes the activations that the losses look at.
+    def __call__(self, image: Tensor) -> dict[str, Tensor]:
+        """Computes the activations that the losses need.
 
         Args:
-            picture: RGB in [0, 255], [1, 3, H, W].
+            image: RGB in [0, 255], [1, 3, H, W].
 
         Returns:
             Float32 activations after ReLU, [1, N, h, w], by the Keras name of the layer.
         """
         activations = {}
-        x = (picture.flip(1) - self._means).contiguous(memory_format=self._format)
+        x = (image.flip(1) - self._means).contiguous(memory_format=self._format)
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             for layer in _LAYERS:
                 if layer.endswith("conv1") and layer != _LAYERS[0]:
@@ -95,7 +95,7 @@ class Objective:
     """Equation 7 with content weight 1 and without total variation.
 
     Args:
-        network: From a picture to its activations.
+        network: From an image to its activations.
         content: RGB [H, W, 3] in [0, 255], at the size of the result.
         style: RGB [h, w, 3] in [0, 255].
         style_weight: The weight of each layer's style loss.
@@ -111,43 +111,43 @@ class Objective:
             activations = network(as_tensor(style))
             self._A = {layer: gram_matrix(activations[layer]) for layer in STYLE_LAYERS}
 
-    def terms(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def terms(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the weighted content and style losses of RGB [1, 3, H, W] in [0, 255]."""
-        F = self._network(picture)
+        F = self._network(image)
         style = torch.stack(
             [style_loss(gram_matrix(F[layer]), A) for layer, A in self._A.items()]
         ).sum()
         return content_loss(F[CONTENT_LAYER], self._P), self._style_weight * style
 
-    def backward(self, picture: Tensor) -> float:
-        """Computes the loss and puts its gradient in place of `picture.grad`."""
-        picture.grad = None
-        content, style = self.terms(picture)
+    def backward(self, image: Tensor) -> float:
+        """Computes the loss and puts its gradient in place of `image.grad`."""
+        image.grad = None
+        content, style = self.terms(image)
         loss = content + style
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
 
 def read_pair(content: Path, style: Path, image_size: int) -> tuple[ImageArray, ImageArray]:
-    """Reads the two pictures and resizes each to have `image_size` as its longer side."""
+    """Reads the two images and resizes each to have `image_size` as its longer side."""
 
     def at_size(path: Path) -> ImageArray:
-        picture = images.read(path)
-        height, width = picture.shape[:2]
-        return resize(picture, resized_shape((height, width), image_size))
+        image = images.read(path)
+        height, width = image.shape[:2]
+        return resize(image, resized_shape((height, width), image_size))
 
     return at_size(content), at_size(style)
 
 
-def as_tensor(picture: npt.NDArray[np.floating]) -> Tensor:
+def as_tensor(image: npt.NDArray[np.floating]) -> Tensor:
     """Turns [H, W, 3] into float32 [1, 3, H, W]."""
-    return _tensor(np.moveaxis(picture, 2, 0)[np.newaxis])
+    return _tensor(np.moveaxis(image, 2, 0)[np.newaxis])
 
 
-def as_picture(tensor: Tensor) -> ImageArray:
+def as_image(tensor: Tensor) -> ImageArray:
     """Turns [1, 3, H, W] into [H, W, 3]."""
-    picture: ImageArray = np.moveaxis(tensor.detach().numpy()[0], 0, 2)
-    return picture
+    image: ImageArray = np.moveaxis(tensor.detach().numpy()[0], 0, 2)
+    return image
 
 
 def _tensor(array: npt.NDArray[np.floating]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The plot: loss of saved pictures against seconds since the launch, one panel per task."""
+"""The plot: loss of saved images against seconds since the launch, one panel per task."""
 
 import itertools
 import math
@@ -15,8 +15,8 @@ from benchmarks.contenders import CONTENDERS, REFERENCE
 
 Run = Mapping[str, Any]
 
-# Paul Tol's "muted" scheme, which colour-blind readers can tell apart; the reference is black.
-_COLOURS = ("#CC6677", "#DDAA33", "#332288", "#44AA99", "#117733", "#882255", "#88CCEE", "#AA4499")
+# Paul Tol's "muted" scheme, which color-blind readers can tell apart; the reference is black.
+_COLORS = ("#CC6677", "#DDAA33", "#332288", "#44AA99", "#117733", "#882255", "#88CCEE", "#AA4499")
 _ORDER = [contender.name for contender in CONTENDERS]
 _LABEL_HEIGHT = 0.055  # of the panel
 
@@ -53,7 +53,7 @@ def _panel(panel: Axes, runs: Sequence[Run], title: str) -> None:
     panel.set_title(title, loc="left", fontweight="bold")
     panel.set(xscale="log", yscale="log")
     panel.set_xlabel("seconds since the command was started")
-    panel.set_ylabel("loss of the saved 8-bit picture")
+    panel.set_ylabel("loss of the saved 8-bit image")
     panel.grid(alpha=0.25)
     for axis, ticks in ((panel.xaxis, (1, 2, 5)), (panel.yaxis, (1, 1.5, 2, 3, 5, 7))):
         axis.set_major_locator(LogLocator(subs=ticks))
@@ -62,9 +62,9 @@ def _panel(panel: Axes, runs: Sequence[Run], title: str) -> None:
     for run in runs:
         seconds = [save["seconds"] for save in run["saves"]]
         losses = [save["loss"] for save in run["saves"]]
-        panel.plot(seconds, losses, "o-", color=_colour(run), markersize=4.5, linewidth=1.6)
+        panel.plot(seconds, losses, "o-", color=_color(run), markersize=4.5, linewidth=1.6)
         if run["contender"] == REFERENCE:
-            panel.axhline(min(losses), color=_colour(run), linestyle=":", linewidth=1)
+            panel.axhline(min(losses), color=_color(run), linestyle=":", linewidth=1)
     _label(panel, runs)
 
 
@@ -82,12 +82,12 @@ def _label(panel: Axes, runs: Sequence[Run]) -> None:
             xy=end,
             xytext=(1.03, place),
             textcoords="axes fraction",
-            color=_colour(run),
+            color=_color(run),
             va="center",
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
-                "color": _colour(run),
+                "color": _color(run),
                 "lw": 0.7,
                 "alpha": 0.6,
                 "relpos": (0, 0.5),
@@ -109,9 +109,9 @@ def _spread(heights: Sequence[float]) -> list[float]:
     return places
 
 
-def _colour(run: Run) -> str:
+def _color(run: Run) -> str:
     name = run["contender"]
     if name == REFERENCE:
         return "black"
     others = [other for other in _ORDER if other != REFERENCE]
-    return _COLOURS[others.index(name) % len(_COLOURS)] if name in others else "grey"
+    return _COLORS[others.index(name) % len(_COLORS)] if name in others else "grey"

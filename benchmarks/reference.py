@@ -1,7 +1,7 @@
-"""The reference: style transfer as neural-style does it, in PyTorch; pictures and times to files.
+"""The reference: style transfer as neural-style does it, in PyTorch; images and times to files.
 
-The optimiser is `torch.optim.LBFGS` as neural-style-pt sets it: step 1 without line search, a
-history of 100, no tolerances. Pixels move freely and are clipped only when a picture is saved.
+The optimizer is `torch.optim.LBFGS` as neural-style-pt sets it: step 1 without line search, a
+history of 100, no tolerances. Pixels move freely and are clipped only when an image is saved.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from nst_tf.io import images
 
 @dataclass(frozen=True)
 class Save:
-    """A saved picture.
+    """A saved image.
 
     Attributes:
         file: Its name.
-        evaluation: The evaluation of loss and gradient whose picture it is, from 1.
+        evaluation: The evaluation of loss and gradient that it was saved after, from 1.
         seconds: From the start of the process until the file was written.
-        printed_loss: The loss of the picture before it was clipped and rounded.
+        printed_loss: The loss of the image before it was clipped and rounded.
         peak_memory_bytes: The largest resident size until then.
     """
 
@@ -42,14 +42,14 @@ class Save:
 
 
 class Run:
-    """A minimisation that saves pictures as it goes.
+    """A minimization that saves images.
 
     Args:
-        objective: What is minimised.
+        objective: What is minimized.
         start: RGB [H, W, 3] in [0, 255].
-        folder: Where pictures go.
-        evaluations: After how many evaluations to end.
-        save_every: The evaluations between saved pictures; the last one is always saved.
+        folder: Where images are saved.
+        evaluations: The number of evaluations.
+        save_every: The evaluations between saved images; the last image is always saved.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class Run:
         self.saves: list[Save] = []
         self.stop_reason = "all evaluations were made"
         self._objective = objective
-        self._picture = gatys_torch.as_tensor(start).requires_grad_()
+        self._image = gatys_torch.as_tensor(start).requires_grad_()
         self._folder = folder
         self._evaluations = evaluations
         self._save_every = save_every
         self._evaluation = 0
 
-    def minimise(self) -> None:
+    def minimize(self) -> None:
         """Runs to the end, or until the loss is not finite."""
         optimizer = torch.optim.LBFGS(
-            [self._picture],
+            [self._image],
             lr=1,
             max_iter=self._evaluations,
             tolerance_grad=-1,
@@ -86,7 +86,7 @@ class Run:
             self.stop_reason = str(error)
 
     def _evaluate(self) -> float:
-        loss = self._objective.backward(self._picture)
+        loss = self._objective.backward(self._image)
         self._evaluation += 1
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at evaluation {self._evaluation}")
@@ -95,7 +95,7 @@ class Run:
         return loss
 
     def _save(self, loss: float) -> None:
-        pixels = np.rint(np.clip(gatys_torch.as_picture(self._picture), 0, 255)).astype(np.uint8)
+        pixels = np.rint(np.clip(gatys_torch.as_image(self._image), 0, 255)).astype(np.uint8)
         name = f"evaluation-{self._evaluation:04d}.png"
         Image.fromarray(pixels).save(self._folder / name)
         seconds, memory = seconds_since_start(), system.peak_memory()
@@ -104,7 +104,7 @@ class Run:
 
 
 def seconds_since_start() -> float:
-    """Returns the age of this process, by a clock that nobody sets."""
+    """Returns the age of this process, by a clock that is never set."""
     process = psutil.Process()
     # Both contain the boot time, which is known only to the second; their difference does not.
     began = process.create_time() - psutil.boot_time()
@@ -124,7 +124,7 @@ def main() -> None:
     network = gatys_torch.Network(arguments.precision, arguments.channels_last)
     objective = gatys_torch.Objective(network, content, style, arguments.style_weight)
     run = Run(objective, start, folder, arguments.evaluations, arguments.save_every)
-    run.minimise()
+    run.minimize()
     record = {
         "settings": {name: _plain(value) for name, value in vars(arguments).items()},
         "stop_reason": run.stop_reason,
@@ -150,7 +150,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--style_weight", type=float, default=1e5)
     parser.add_argument("--evaluations", type=int, default=500)
     parser.add_argument("--save_every", type=int, default=25)
-    parser.add_argument("--start", type=Path, help="a picture to start from, not the content")
+    parser.add_argument("--start", type=Path, help="the initial image, in place of the content")
     parser.add_argument("--precision", choices=gatys_torch.PRECISIONS, default="float32")
     parser.add_argument("--channels_last", action="store_true")
     return parser.parse_args()

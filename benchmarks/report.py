@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plot import plot
-from benchmarks.summary import summarise
+from benchmarks.summary import summarize
 from nst_tf.io import files
 
 _COLUMNS = {
@@ -27,7 +27,7 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Writes the summary in Markdown.
 
     Args:
-        summaries: What `summarise` gave, at least one.
+        summaries: What `summarize` gave, at least one.
 
     Returns:
         A section with a table for every task.
@@ -37,7 +37,7 @@ def table(summaries: Sequence[Mapping[str, Any]]) -> str:
         lines += [f"## {summary['pair']}, {summary['image_size']} px", ""]
         if reference := summary["reference"]:
             lines += [
-                f"The reference's best saved picture has a loss of {reference['best_loss']:.3g}, "
+                f"The reference's best saved image has a loss of {reference['best_loss']:.3g}, "
                 f"at evaluation {reference['best_evaluation']} of {reference['evaluations']}, "
                 f"after {reference['best_seconds']:.0f} of {reference['seconds']:.0f} s; "
                 f"its last has {reference['final_loss']:.3g}.",
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     folder = parser.parse_args().results
     runs = json.loads(files.read(folder / "raw.json", "the raw record", 2**28, "measure first"))
-    summaries = summarise(runs)
+    summaries = summarize(runs)
     files.atomic_write(folder / "summary.json", (json.dumps(summaries, indent=1) + "\n").encode())
     files.atomic_write(folder / "table.md", table(summaries).encode())
     plot(runs, folder / "loss_against_seconds.png")

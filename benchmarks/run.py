@@ -1,6 +1,6 @@
-"""Measures the contenders one after another: when each saved which picture, and its loss.
+"""Measures the contenders one after another: the time and the loss of each saved image.
 
-Every result is written to the raw record as soon as it is there; measuring a contender again
+Every result is written to the raw record as soon as it is measured; measuring a contender again
 replaces only its own result.
 """
 
@@ -22,14 +22,14 @@ from nst_tf.io import files
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("nst_tf", "tensorflow", "keras", "torch", "numpy", "scipy")
-_SCORES_AGREE = 1e-3  # relative: how far nst_tf's own loss of its picture may be from the scorer's
+_SCORES_AGREE = 1e-3  # relative: how far nst_tf's own loss of its image may be from the scorer's
 
 # This module imports neither NumPy nor Pillow: a child's peak memory, as the system counts it,
 # is never less than what its parent had when it was started.
 
 
 class ContenderError(Exception):
-    """A contender's process failed, or said of its picture what the scorer does not confirm."""
+    """A contender's process failed, or stated another loss than the scorer."""
 
 
 class Usage(NamedTuple):
@@ -45,9 +45,9 @@ def measure(contender: Contender, task: Task, folder: Path) -> dict[str, Any]:
     """Runs a contender and scores what it saved.
 
     Args:
-        contender: Whom to run.
+        contender: The program to run.
         task: What it has to do.
-        folder: For its pictures and its log; emptied first.
+        folder: For its images and its log; emptied first.
 
     Returns:
         The record of the run.
@@ -104,14 +104,14 @@ def _run(commands: Sequence[Sequence[str]], log: Path) -> Usage:
 
 
 def _saves(contender: Contender, folder: Path, usage: Usage) -> list[dict[str, Any]]:
-    """Lists the saved pictures with their times, in the order in which they were saved."""
+    """Lists the saved images with their times, in the order in which they were saved."""
     saves = [
         {
             "file": str(path),
             "step": int(path.stem.rpartition("-")[2]),
             "seconds": path.stat().st_mtime - usage.launched,
         }
-        for path in folder.glob(contender.pictures)
+        for path in folder.glob(contender.images)
     ]
     if contender.final:
         final = folder / contender.final
@@ -136,7 +136,7 @@ def _scores(task: Task, files: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _check_own_loss(folder: Path, saves: list[dict[str, Any]]) -> None:
-    """Compares with the loss that nst_tf itself states of its final picture."""
+    """Compares with the loss that nst_tf itself states of its final image."""
     record = folder / "out.run" / "run.json"
     if record.exists():
         own, scored = json.loads(record.read_text())["loss"], saves[-1]["loss"]
@@ -188,7 +188,7 @@ def record(run: dict[str, Any], file: Path) -> None:
 
 
 def main() -> int:
-    """Measures what is asked for, and writes the report; returns the number of failures."""
+    """Measures the contenders asked for and writes the report; returns the number of failures."""
     arguments = _arguments()
     chosen = [contender for contender in CONTENDERS if contender.name in arguments.contenders]
     arguments.results.mkdir(parents=True, exist_ok=True)
@@ -198,7 +198,7 @@ def main() -> int:
             *PAIRS[pair], arguments.image_size, arguments.style_weight, arguments.evaluations
         )
         for contender in chosen:
-            folder = arguments.results / "pictures" / f"{pair}-{task.image_size}" / contender.name
+            folder = arguments.results / "images" / f"{pair}-{task.image_size}" / contender.name
             print(f"{pair}, {task.image_size} px: {contender.name} ...", flush=True)
             try:
                 run = measure(contender, task, folder.absolute())

@@ -1,4 +1,4 @@
-"""The one scorer: the float32 loss, in PyTorch, of pictures as they were saved."""
+"""Scores saved images for all contenders: their float32 loss, computed in PyTorch."""
 
 import argparse
 import json
@@ -15,37 +15,35 @@ from nst_tf.io import images
 def score(
     content: Path, style: Path, image_size: int, style_weight: float, files: Sequence[Path]
 ) -> dict[str, dict[str, float]]:
-    """Computes the loss of saved pictures.
+    """Computes the loss of saved images.
 
     Args:
-        content: The picture file that gave the scene.
-        style: The picture file that gave the manner.
+        content: The content image file.
+        style: The style image file.
         image_size: The longer side of the result.
         style_weight: The weight of the style against the content's 1.
-        files: Pictures of the size that `content` has at `image_size`.
+        files: Image files of the size that `content` has at `image_size`.
 
     Returns:
         From each file's name as given to "loss", "content_loss" and "style_loss".
 
     Raises:
-        InputError: A file is no picture, or of another size.
+        InputError: A file is not an image, or of another size.
     """
-    pictures = gatys_torch.read_pair(content, style, image_size)
-    objective = gatys_torch.Objective(
-        gatys_torch.Network(channels_last=True), *pictures, style_weight
-    )
+    pair = gatys_torch.read_pair(content, style, image_size)
+    objective = gatys_torch.Objective(gatys_torch.Network(channels_last=True), *pair, style_weight)
     scores = {}
     for file in files:
-        picture = images.read(file)
-        if picture.shape != pictures[0].shape:
+        image = images.read(file)
+        if image.shape != pair[0].shape:
             raise InputError(
-                "cannot score the picture",
-                f"it has shape {picture.shape}, and the content {pictures[0].shape}",
+                "cannot score the image",
+                f"it has shape {image.shape}, and the content {pair[0].shape}",
                 "give the --image_size it was made with",
                 where=file,
             )
         with torch.no_grad():
-            terms = objective.terms(gatys_torch.as_tensor(picture))
+            terms = objective.terms(gatys_torch.as_tensor(image))
         content_loss, style_loss = (term.item() for term in terms)
         scores[str(file)] = {
             "loss": content_loss + style_loss,

@@ -1,4 +1,4 @@
-"""Compares the runs in the raw record: when was a saved picture as good as the reference's best."""
+"""Compares the runs in the raw record: when a saved image was as good as the reference's best."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -13,37 +13,37 @@ _ORDER = [contender.name for contender in CONTENDERS]
 
 
 def first_time_at_or_below(saves: Sequence[Save], loss: float) -> float | None:
-    """Finds when a saved picture was first good enough.
+    """Returns when a saved image first reached a loss.
 
     Args:
-        saves: "seconds" and "loss" of each saved picture, in any order.
-        loss: The limit, itself good enough.
+        saves: "seconds" and "loss" of each saved image, in any order.
+        loss: The loss to reach.
 
     Returns:
-        Seconds, or None when no picture was.
+        Seconds, or None where no image reached it.
     """
     return min((save["seconds"] for save in saves if save["loss"] <= loss), default=None)
 
 
 def lowest_by(saves: Sequence[Save], seconds: float) -> float | None:
-    """Finds the lowest loss saved up to a time.
+    """Returns the lowest loss saved up to a time.
 
     Args:
-        saves: "seconds" and "loss" of each saved picture, in any order.
+        saves: "seconds" and "loss" of each saved image, in any order.
         seconds: The time, itself included.
 
     Returns:
-        The loss, or None when nothing was saved until then.
+        The loss, or None where nothing was saved by then.
     """
     return min((save["loss"] for save in saves if save["seconds"] <= seconds), default=None)
 
 
 def best(saves: Sequence[Save]) -> Save:
-    """Returns the saved picture of the lowest loss, the earliest of equals."""
+    """Returns the saved image of the lowest loss, the earliest of equals."""
     return min(saves, key=lambda save: (save["loss"], save["seconds"]))
 
 
-def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def summarize(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Compares every run with the reference's run of the same task.
 
     Args:
@@ -51,8 +51,8 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
     Returns:
         One summary per task: "pair", "image_size", "style_weight", "machine", "reference" (None
-        where it has not been measured) and "contenders". Losses are of saved pictures, times in
-        seconds since the launch. What was never reached is None.
+        where it has not been measured) and "contenders". Losses are of saved images, times in
+        seconds since the launch. None stands for what was never reached.
     """
 
     def task(run: Run) -> tuple[Any, ...]:
@@ -61,16 +61,16 @@ def summarise(runs: Sequence[Run]) -> list[dict[str, Any]]:
     summaries = []
     for (pair, image_size, style_weight), group in itertools.groupby(sorted(runs, key=task), task):
         # A contender that is no longer in the list still has its measurements, after the others.
-        found = sorted(group, key=lambda run: [*_ORDER, run["contender"]].index(run["contender"]))
-        reference = next((run for run in found if run["contender"] == REFERENCE), None)
+        ordered = sorted(group, key=lambda run: [*_ORDER, run["contender"]].index(run["contender"]))
+        reference = next((run for run in ordered if run["contender"] == REFERENCE), None)
         summaries.append(
             {
                 "pair": pair,
                 "image_size": image_size,
                 "style_weight": style_weight,
-                "machine": found[0]["machine"],
+                "machine": ordered[0]["machine"],
                 "reference": None if reference is None else _of_reference(reference),
-                "contenders": [_compared(run, reference) for run in found],
+                "contenders": [_compared(run, reference) for run in ordered],
             }
         )
     return summaries
