@@ -19,8 +19,14 @@ if hasattr(signal, "SIGHUP"):  # not on Windows
 
 
 @pytest.fixture(scope="session")
-def weights():
-    return load_vgg19("normalised").arrays
+def parameters():
+    """The trained weights with their digest, by which equal networks and graphs are shared."""
+    return load_vgg19("normalised")
+
+
+@pytest.fixture(scope="session")
+def weights(parameters):
+    return parameters.arrays
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf.config import Config, load_config
-from nst_tf.engine.stylize import stylize
+from nst_tf import Config, load_config, stylize
 from nst_tf.image import color
 from nst_tf.image.resize import resize
-from nst_tf.io import images
+from nst_tf.io.images import read
 from tests import command
 from tests.command import PALACE, STYLE
 
@@ -36,32 +35,32 @@ ALONE = [
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return tuple(images.read(path) for path in (PALACE, STYLE, OTHER))
+def images():
+    return tuple(read(path) for path in (PALACE, STYLE, OTHER))
 
 
 @pytest.fixture(scope="module")
-def plain(pictures, weights):
-    return stylize(pictures[0], pictures[1], Config(**BASE), weights=weights).picture
+def plain(images, parameters):
+    return stylize(images[0], images[1], Config(**BASE), weights=parameters).image
 
 
 @pytest.mark.parametrize("settings", ALONE, ids=str)
 def test_each_control_alone_changes_the_picture_and_keeps_its_range(
-    settings, pictures, plain, weights
+    settings, images, plain, parameters
 ):
-    result = stylize(pictures[0], pictures[1], Config(**{**BASE, **settings}), weights=weights)
-    assert result.picture.shape == (32, 48, 3)
-    assert result.picture.min() >= 0 and result.picture.max() <= 255
-    assert np.abs(result.picture - plain).max() > 1
+    result = stylize(images[0], images[1], Config(**{**BASE, **settings}), weights=parameters)
+    assert result.image.shape == (32, 48, 3)
+    assert result.image.min() >= 0 and result.image.max() <= 255
+    assert np.abs(result.image - plain).max() > 1
     assert not result.failure
 
 
-def test_bounds_change_the_picture_once_a_pixel_meets_one(pictures, weights):
+def test_bounds_change_the_picture_once_a_pixel_meets_one(images, parameters):
     held, free = (
         stylize(
-            pictures[0], pictures[1],
-            Config(**{**BASE, "num_iterations": 12, "bounds": bounds}), weights=weights,
-        ).picture
+            images[0], images[1],
+            Config(**{**BASE, "num_iterations": 12, "bounds": bounds}), weights=parameters,
+        ).image
         for bounds in (True, False)
     )  # fmt: skip
     assert free.min() >= 0 and free.max() <= 255
@@ -79,19 +78,19 @@ def test_bounds_change_the_picture_once_a_pixel_meets_one(pictures, weights):
     ],
     ids=["blend of one", "all layers to one"],
 )
-def test_what_says_nothing_changes_nothing(settings, pictures, plain, weights):
-    content, *styles = pictures
-    result = stylize(content, styles, Config(**{**BASE, **settings}), weights=weights)
-    np.testing.assert_allclose(result.picture, plain, atol=0.5)
+def test_what_says_nothing_changes_nothing(settings, images, plain, parameters):
+    content, *styles = images
+    result = stylize(content, styles, Config(**{**BASE, **settings}), weights=parameters)
+    np.testing.assert_allclose(result.image, plain, atol=0.5)
 
 
-def test_a_full_mask_and_a_scale_of_one_change_nothing(pictures, plain, weights):
+def test_a_full_mask_and_a_scale_of_one_change_nothing(images, plain, parameters):
     config = Config(**BASE)
     full = np.ones((8, 12), np.float32)
     result = stylize(
-        pictures[0], pictures[1], config, content_masks=[full], style_masks=[], weights=weights
+        images[0], images[1], config, content_masks=[full], style_masks=[], weights=parameters
     )
-    np.testing.assert_allclose(result.picture, plain, atol=0.5)
+    np.testing.assert_allclose(result.image, plain, atol=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +123,13 @@ def together(masks, tmp_path_factory):
     return output
 
 
-def test_together_from_yaml(together, pictures):
+def test_together_from_yaml(together, images):
     record = json.loads((together.with_suffix(".run") / "run.json").read_text())
     assert record["finished"] and record["iterations"] == 6
-    found = images.read(together)
+    found = read(together)
     assert found.shape == (32, 48, 3)
     assert len(np.unique(found)) > 256  # more than eight bits tell apart
-    content = resize(pictures[0], (32, 48))
+    content = resize(images[0], (32, 48))
     luminance = color.to_luminance(found)
     painted = color.restore_chroma(luminance, content)
     np.testing.assert_allclose(found, painted, atol=0.02)  # the chroma is the content's
@@ -146,20 +145,20 @@ def test_together_from_flags(together, masks, tmp_path):
         f"--output_image={tmp_path / 'o.tiff'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(images.read(tmp_path / "o.tiff"), images.read(together))
+    np.testing.assert_array_equal(read(tmp_path / "o.tiff"), read(together))
 
 
-def test_together_from_python(together, pictures, masks, weights):
-    content, *styles = pictures
+def test_together_from_python(together, images, masks, parameters):
+    content, *styles = images
     config = load_config(masks / "all.yaml")
     both = [np.asarray(Image.open(masks / name), np.float32) / 255
             for name in ("sky.png", "ground.png")]  # fmt: skip
-    result = stylize(content, styles, config, content_masks=both, weights=weights)
-    np.testing.assert_allclose(result.picture, images.read(together), atol=0.01)
+    result = stylize(content, styles, config, content_masks=both, weights=parameters)
+    np.testing.assert_allclose(result.image, read(together), atol=0.01)
 
 
 def test_together_made_again_from_the_picture(together, tmp_path):
     again = tmp_path / "again.png"
     done = command.run(f"--rerun={together}", f"--output_image={again}")
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(images.read(again), images.read(together))
+    np.testing.assert_array_equal(read(again), read(together))

@@ -3,12 +3,12 @@
 import pytest
 
 from nst_tf import system
-from nst_tf.config.schema import Config
+from nst_tf.config import Config
 from nst_tf.engine import pyramid
 from nst_tf.errors import InputError, MachineError
 
 
-def test_pictures_keep_their_aspect_and_the_style_its_relative_size():
+def test_images_keep_their_aspect_and_the_style_its_relative_size():
     config = Config(image_size=512, style_scale=0.5, pyramid="none")
     (level,) = pyramid.plan((427, 640), [(448, 326)], config)
     assert level.shape == (342, 512)  # 427 * 512 / 640 = 341.6
@@ -38,7 +38,7 @@ def test_IMG_15_the_smallest_side_follows_the_deepest_layer(layer, smallest):
 
 
 def test_says_which_style_is_too_small():
-    with pytest.raises(InputError, match=r"style picture 2 is too small: .* 512x10 pixels"):
+    with pytest.raises(InputError, match=r"style image 2 is too small: .* 512x10 pixels"):
         pyramid.plan((400, 500), [(100, 100), (100, 5000)], Config())
 
 
@@ -63,7 +63,7 @@ def shapes_and_iterations(config, content=(427, 640), style=(448, 326)):
     return [(level.shape[1], level.num_iterations) for level in levels]
 
 
-def test_a_small_result_begins_as_a_large_one():
+def test_a_small_result_has_the_coarse_levels_of_a_large_one():
     small, large = (
         shapes_and_iterations(Config(image_size=size, num_iterations=40)) for size in (256, 1024)
     )
@@ -86,7 +86,7 @@ def test_the_automatic_plan_leaves_out_levels_too_small_for_the_network():
 
 
 @pytest.mark.parametrize("init", ["content", "style", "some.png"])
-def test_the_automatic_plan_spares_the_detail_of_a_start_that_is_a_picture(init):
+def test_the_automatic_plan_spares_the_detail_of_an_initial_image(init):
     assert shapes_and_iterations(Config(init=init, num_iterations=10)) == [(512, 10)]
     assert len(shapes_and_iterations(Config(init="noise", num_iterations=10))) == 3
 
@@ -116,7 +116,7 @@ def test_a_written_level_too_small_for_the_network_is_refused():
         pyramid.plan((427, 640), [(448, 326)], Config(pyramid="20:9"))
 
 
-def test_IMG_15_enlarging_does_not_help_a_picture_that_is_too_small():
-    for pictures in (((10, 10), (50, 50)), ((50, 50), (10, 10))):
+def test_IMG_15_enlarging_does_not_help_an_image_that_is_too_small():
+    for images in (((10, 10), (50, 50)), ((50, 50), (10, 10))):
         with pytest.raises(InputError, match=r"it has 10x10 pixels, and block5_conv1 needs .* 16"):
-            pyramid.plan(pictures[0], [pictures[1]], Config(image_size=512))
+            pyramid.plan(images[0], [images[1]], Config(image_size=512))

@@ -18,7 +18,7 @@ from nst_tf.engine import stylizer as stylizer_module
 from nst_tf.errors import InputError, MachineError
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import resize
-from nst_tf.models.weights import Parameters, load_vgg19
+from nst_tf.models.weights import Parameters
 from nst_tf.objective.graphs import Objective
 from nst_tf.optimizers import StopReason
 from tests.command import PALACE, STYLE
@@ -211,11 +211,11 @@ def test_starts_from_a_given_image(content, style, stylize, random):
     [(8, {"padding": "reflect"}), (8, {"padding": "replicate"}), (8, {"padding": "zero"}),
      (16, {"init": "adain"})],
 )  # fmt: skip
-def test_the_smallest_images_that_are_allowed_are_stylized(weights, random, smallest, changes):
+def test_the_smallest_images_that_are_allowed_are_stylized(parameters, random, smallest, changes):
     layers = {"content_layers": ["block1_conv1"], "style_layers": ["block4_conv1"]}
     image = random.uniform(0, 255, (smallest, 17, 3))
     config = settings(image_size=17, **layers | changes)
-    found = nst_tf.stylize(image, image, config, weights=weights)
+    found = nst_tf.stylize(image, image, config, weights=parameters)
     assert found.image.shape == (smallest, 17, 3)
     assert np.isfinite(found.losses.total)
 
@@ -310,10 +310,10 @@ def test_the_feed_forward_image_comes_first_and_at_full_size(content, style, sty
 
 
 def test_features_shared_with_the_network_of_the_losses_give_the_same_start(
-    content, style, stylize
+    content, style, stylize, parameters
 ):
     config = settings(image_size=64, init="adain", num_iterations=0)
-    shared = nst_tf.stylize(content, style, config, weights=load_vgg19("normalised"))
+    shared = nst_tf.stylize(content, style, config, weights=parameters)
     apart = stylize(content, style, config)  # another network: AdaIN has its own encoder
     np.testing.assert_allclose(shared.image, apart.image, atol=0.05)
 
@@ -371,39 +371,42 @@ def test_continues_from_a_state_to_the_same_bits(content, style, stylize, iterat
     assert continued.losses == whole.losses
 
 
-def test_bfloat16_finds_an_image_of_nearly_the_same_loss(content, style, weights):
+def test_bfloat16_finds_an_image_of_nearly_the_same_loss(content, style, parameters):
     losses = {}
     for precision in ("float32", "bfloat16"):
         config = settings(precision=precision, num_iterations=15)
-        found = nst_tf.stylize(content, style, config, weights=weights)
+        found = nst_tf.stylize(content, style, config, weights=parameters)
         assert found.precision == precision
         losses[precision] = found.losses.total
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.1)
 
 
-def test_the_loss_reported_is_float32_whatever_the_precision(content, style, weights):
-    low = nst_tf.stylize(content, style, settings(precision="bfloat16"), weights=weights)
-    high = nst_tf.Stylizer(settings(precision="float32"), weights=weights)
+def test_the_loss_reported_is_float32_whatever_the_precision(content, style, parameters):
+    low = nst_tf.stylize(content, style, settings(precision="bfloat16"), weights=parameters)
+    high = nst_tf.Stylizer(settings(precision="float32"), weights=parameters)
     assert low.losses.terms == high.losses(quantize(low.image), content, style).terms
 
 
-def test_goes_on_in_float32_where_bfloat16_finds_no_step(content, style, weights):
+def test_goes_on_in_float32_where_bfloat16_finds_no_step(content, style, parameters):
     # From an image that float32 has long been at, the noise of bfloat16 hides every step.
     shallow = {"content_layers": "block2_conv1", "style_layers": "block1_conv1,block2_conv1"}
     config = settings(num_iterations=60, style_weight=1e3, **shallow)
-    stylizer = nst_tf.Stylizer(config, weights=weights)
+    stylizer = nst_tf.Stylizer(config, weights=parameters)
     start = stylizer(content, style).image
     found = nst_tf.stylize(
-        content, style, settings(precision="bfloat16", num_iterations=30, style_weight=1e3, **shallow),
-        initial=start, weights=weights,
-    )  # fmt: skip
+        content,
+        style,
+        settings(precision="bfloat16", num_iterations=30, style_weight=1e3, **shallow),
+        initial=start,
+        weights=parameters,
+    )
     before = stylizer.losses(start, content, style).total
     assert stylizer.losses(found.image, content, style).total <= before
 
 
 @pytest.mark.parametrize(("pyramid", "precision"), [("none", "float32"), ("32:3", "bfloat16")])
 def test_float32_helps_out_at_the_last_level_only(
-    content, style, weights, monkeypatch, pyramid, precision
+    content, style, parameters, monkeypatch, pyramid, precision
 ):
     # The first level is made to end where bfloat16 sees no step, before its iterations are done.
     minimize = optimizers.minimize
@@ -417,17 +420,17 @@ def test_float32_helps_out_at_the_last_level_only(
 
     monkeypatch.setattr(optimizers, "minimize", ends_early)
     config = settings(precision="bfloat16", num_iterations=4, pyramid=pyramid)
-    found = nst_tf.stylize(content, style, config, weights=weights)
+    found = nst_tf.stylize(content, style, config, weights=parameters)
     assert len(ended) == 2
     assert found.precision == precision
 
 
-def test_touches_neither_the_precision_nor_the_seeds_of_the_caller(content, style, weights):
+def test_touches_neither_the_precision_nor_the_seeds_of_the_caller(content, style, parameters):
     policy = keras.config.dtype_policy().name
     seeds = tf.random.get_global_generator().state.numpy()
     numpy_state = np.random.get_state()[1].copy()
     config = settings(precision="bfloat16", init="adain")
-    nst_tf.stylize(content, style, config, weights=weights)
+    nst_tf.stylize(content, style, config, weights=parameters)
     assert keras.config.dtype_policy().name == policy
     np.testing.assert_array_equal(tf.random.get_global_generator().state.numpy(), seeds)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
