@@ -159,7 +159,7 @@ def test_system_facts_are_found_or_left_out(environment):
     if environment["SIMULATION"] == "Windows":
         assert peak == 123_456_789
     else:
-        assert 1e7 < peak < 1e9
+        assert peak > 1e7  # on Linux getrusage counts the parent's size too
 
 
 def test_the_command_makes_an_image_and_replaces_its_own(environment, tmp_path):

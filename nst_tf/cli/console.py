@@ -1,7 +1,6 @@
 """Terminal output of a run: callbacks that print its events."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import nst_tf
 from nst_tf.config import Config
 from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved
+from nst_tf.system import display_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,7 +79,7 @@ class Lines:
                 if event.iterations_done:
                     print_line(f"going on after {event.iterations_done} iterations")
             case Preview(path=Path() as path):
-                print_line(f"first image: {_relative(path)}")
+                print_line(f"first image: {display_path(path)}")
             case Iteration():
                 self._print_progress(event)
             case Saved():
@@ -95,10 +95,10 @@ class Lines:
 
     def _print_result(self, event: Saved) -> None:
         if event.path != self._output:
-            print_line(f"{_relative(self._output)} appeared meanwhile and was left alone")
+            print_line(f"{display_path(self._output)} appeared meanwhile and was left alone")
         if event.finished:
             print_line(
-                f"saved {_relative(event.path)}: loss {event.losses.total:.5g}, "
+                f"saved {display_path(event.path)}: loss {event.losses.total:.5g}, "
                 f"{event.iterations} iterations, {event.seconds:.0f} s; {event.stop_reason}"
             )
 
@@ -143,14 +143,6 @@ def display(config: Config, console: "Console | None" = None) -> Iterator[Callba
             lines(event)
 
         yield show
-
-
-def _relative(path: Path) -> str:
-    """Returns a path relative to the current folder, or as it is where there is no such path."""
-    try:
-        return os.path.relpath(path)
-    except ValueError:  # on another drive of Windows
-        return str(path)
 
 
 def _duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nst_tf.config import yaml as yaml_file
 from nst_tf.config.fields import Source
 from nst_tf.config.schema import Config, metadata
 from nst_tf.errors import InputError
+from nst_tf.system import portable_path
 
 
 def load_config(path: Path | str, overrides: Mapping[str, object] | None = None) -> Config:
@@ -127,13 +127,5 @@ def _plain(value: object, folder: Path | None = None) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, str | Path) and Path(value).is_absolute():
-        return _relative(str(value), folder) if folder else str(value)
+        return portable_path(value, folder) if folder else str(value)
     return value
-
-
-def _relative(path: str, folder: Path) -> str:
-    """Returns a path relative to a folder with forward slashes, so that any system reads it."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive of Windows
-        return path
