@@ -38,19 +38,18 @@ FAULTS = ("kill", "kill-worker", "int", "term", "hup", "disk", "truncate", "flip
 NAN = """
 import os, sys
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-from nst_tf import system
+from nst_tf import optimizers, system
 with system.quiet():
-    from nst_tf.objective import terms as objective
-real, count, bad = objective.Objective.value_and_grad, 0, int(os.environ["BAD_EVALUATION"])
-def poisoned(self, picture):
-    global count
-    count += 1
-    losses, gradient = real(self, picture)
-    if count == bad:
-        gradient = gradient.copy()
-        gradient.flat[gradient.size // 3] = float("nan")
-    return losses, gradient
-objective.Objective.value_and_grad = poisoned
+    from nst_tf.engine import stylizer
+real, count, bad = optimizers.minimize, 0, int(os.environ["BAD_EVALUATION"])
+def poisoned(value_and_gradients, *arguments, **options):
+    def evaluate(x):
+        global count
+        count += 1
+        value, gradients = value_and_gradients(x)
+        return value, gradients * float("nan") if count == bad else gradients
+    return real(evaluate, *arguments, **options)
+optimizers.minimize = poisoned
 from nst_tf import main
 sys.exit(main.main(sys.argv[1:]))
 """

@@ -43,8 +43,8 @@ def started(output, *more, **changes):
 
 
 def wait_for_checkpoints(output, number):
-    """Waits until so many checkpoints were written."""
-    for _ in range(3000):
+    """Waits until a checkpoint of this number, or a higher one, was written."""
+    for _ in range(6000):
         with contextlib.suppress(Exception):
             if checkpoint.newest(output.with_suffix(".run")).number >= number:
                 return
@@ -57,17 +57,22 @@ def record(output):
 
 
 def digest(output):
-    with Image.open(output) as picture:
-        return hashlib.sha256(picture.convert("RGB").tobytes()).hexdigest()
+    with Image.open(output) as image:
+        return hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()
 
 
 def rows(output):
     return (output.with_suffix(".run") / "trace.csv").read_text().splitlines()
 
 
+def size_of(output):
+    with Image.open(output) as image:
+        return image.size
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The picture of a run that nothing interrupts."""
+    """The image of a run that nothing interrupts."""
     output = tmp_path_factory.mktemp("whole") / "o.png"
     done = command.run(*flags(output))
     assert done.returncode == 0, done.stderr
@@ -101,7 +106,7 @@ def test_RUN_17_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_RUN_12_14_15_a_signal_saves_the_best_picture_and_where_it_stands(tmp_path, whole, number):
+def test_RUN_12_14_15_a_signal_saves_the_best_image_and_where_it_stands(tmp_path, whole, number):
     output = tmp_path / "o.png"
     with started(output, checkpoint_seconds=1000) as child:
         time_out = time.monotonic() + 60
@@ -114,9 +119,9 @@ def test_RUN_12_14_15_a_signal_saves_the_best_picture_and_where_it_stands(tmp_pa
     assert child.returncode == 128 + number
     assert time.monotonic() - sent < 10
     assert len(stderr.splitlines()) == 1
-    assert f"stopped by {number.name} ({output}): the best picture was saved" in stderr
+    assert f"stopped by {number.name} ({output}): the best image was saved" in stderr
     assert not record(output)["finished"]
-    assert Image.open(output).size == (48, 32)
+    assert size_of(output) == (48, 32)
     if record(output)["iterations"]:
         done = command.run(*flags(output, checkpoint_seconds=1000), "--resume")
         assert done.returncode == 0, done.stderr
@@ -130,7 +135,7 @@ def test_RUN_12_a_terminals_interrupt_reaches_both_processes_and_counts_once(tmp
         os.killpg(child.pid, signal.SIGINT)
         _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "the best picture was saved" in stderr
+    assert "the best image was saved" in stderr
 
 
 def test_RUN_13_a_second_interrupt_stops_at_once(tmp_path):
@@ -198,6 +203,25 @@ def test_a_worker_whose_parent_is_killed_saves_and_ends(tmp_path):
     assert output.exists()
 
 
+def test_RUN_17_the_trace_grows_during_the_run_and_is_cut_back_to_the_checkpoint(tmp_path, whole):
+    output = tmp_path / "o.png"
+    with started(output, checkpoint_seconds=1000) as child:  # one, when the second level begins
+        wait_for_checkpoints(output, 0)
+        saved = checkpoint.newest(tmp_path / "o.run").iterations
+        for _ in range(3000):
+            if len(rows(output)) > saved + 4:
+                break
+            time.sleep(0.01)
+        os.killpg(child.pid, signal.SIGKILL)
+    assert not output.exists()
+    numbers = [int(row.split(",")[0]) for row in rows(output)[1:] if row.count(",") == 8]
+    assert numbers[: saved + 3] == list(range(1, saved + 4))
+    done = command.run(*flags(output, checkpoint_seconds=1000), "--resume")
+    assert done.returncode == 0, done.stderr
+    assert f"going on after {saved} iterations" in done.stdout
+    assert_finished_like(output, whole)
+
+
 def test_RUN_23_another_run_is_not_resumed(tmp_path):
     output = tmp_path / "o.png"
     with started(output) as child:
@@ -238,7 +262,7 @@ def test_RUN_20_two_runs_of_one_output(tmp_path):
     assert child.returncode == 130
 
 
-def test_RUN_07_08_files_that_grow_too_large_cost_no_picture(tmp_path):
+def test_RUN_07_08_files_that_grow_too_large_cost_no_image(tmp_path):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
@@ -246,7 +270,7 @@ def test_RUN_07_08_files_that_grow_too_large_cost_no_picture(tmp_path):
     assert done.returncode == 0, done.stderr
     (warning,) = done.stderr.splitlines()  # one, however often it fails
     assert "no checkpoint, the one before is kept" in warning
-    assert Image.open(tmp_path / "o.png").size == (48, 32)
+    assert size_of(tmp_path / "o.png") == (48, 32)
     assert all(not path.name.startswith("checkpoint") for path in (tmp_path / "o.run").iterdir())
 
 
@@ -292,19 +316,16 @@ def test_RUN_29_a_run_that_would_not_fit_is_refused_before_it_begins(tmp_path):
 
 EXHAUSTED = """
 import sys
-from pathlib import Path
-import numpy as np
-from nst_tf.jobs import run
-from nst_tf.config.schema import Config
+from nst_tf import Config, jobs
 import tensorflow as tf
-import nst_tf.engine.stylize as house
+from nst_tf.engine import stylizer
 
 def exhausted(*arguments, **options):
     tf.zeros((2**20, 2**20, 2**10))  # four petabytes
 
-house.stylize = exhausted
-run.run(Config(content_image=Path(sys.argv[1]), style_image=[sys.argv[1]], image_size=32,
-               output_image=Path(sys.argv[2])))
+stylizer.MultiscaleOptimizer = exhausted
+jobs.run(Config(content_image=sys.argv[1], style_image=[sys.argv[1]], image_size=32,
+                output_image=sys.argv[2]))
 """
 
 
@@ -334,7 +355,7 @@ def test_RUN_09_nobody_listens_and_the_run_goes_on(tmp_path):
     )  # fmt: skip
     assert done.stdout.startswith("nst_tf ")
     assert record(output)["finished"]
-    assert Image.open(output).size == (48, 32)
+    assert size_of(output) == (48, 32)
 
 
 def test_RUN_09_neither_does_a_closed_descriptor_end_it(tmp_path):
@@ -347,7 +368,7 @@ def test_RUN_09_neither_does_a_closed_descriptor_end_it(tmp_path):
     assert record(output)["finished"]
 
 
-def test_RUN_04_a_picture_that_appears_meanwhile_is_left_alone(tmp_path):
+def test_RUN_04_an_image_that_appears_meanwhile_is_left_alone(tmp_path):
     output = tmp_path / "o.png"
     with started(output) as child:
         wait_for_checkpoints(output, 1)
@@ -355,7 +376,7 @@ def test_RUN_04_a_picture_that_appears_meanwhile_is_left_alone(tmp_path):
         stdout, stderr = child.communicate(timeout=120)
     assert child.returncode == 0, stderr
     assert output.read_bytes() == b"precious"
-    assert Image.open(tmp_path / "o-1.png").size == (48, 32)
+    assert size_of(tmp_path / "o-1.png") == (48, 32)
     assert "o.png appeared meanwhile and was left alone" in stdout
 
 

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from nst_tf.config import Config
-from nst_tf.config.files import portable
 from nst_tf.errors import MachineError, NstError, warn
 from nst_tf.events import Callback, Failed
 from nst_tf.jobs import messages
@@ -55,22 +55,26 @@ def isolated(
     """
     notify = CallbackList(callbacks)
     try:
-        with _worker() as child:
+        with _worker() as (child, lines):
             job = {
-                "config": portable(config),
-                "output_image": str(config.output_image),
+                "config": config.model_dump(mode="json"),
                 "overwrite": overwrite,
                 "resume": resume,
             }
-            return _follow(child, json.dumps(job), notify, should_stop or (lambda: False))
+            _write_line(child, json.dumps(job))
+            return _follow(child, lines, notify, should_stop or (lambda: False))
     except NstError as error:
         notify(Failed(error))
         raise
 
 
 @contextmanager
-def _worker() -> Iterator["subprocess.Popen[str]"]:
-    """Starts a worker, and makes sure of its end."""
+def _worker() -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str | None]"]]:
+    """Starts a worker, and makes sure of its end.
+
+    Yields:
+        The process, and the lines that it writes; None is their end.
+    """
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "nst_tf.jobs.worker"],
@@ -80,26 +84,38 @@ def _worker() -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.DEVNULL,
         encoding="utf-8",
     )
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    reader = threading.Thread(target=_read_lines, args=[child.stdout, lines], daemon=True)
+    reader.start()
     try:
-        yield child
+        yield child, lines
     finally:
         try:
             with suppress(OSError):
-                child.stdin and child.stdin.close()
+                child.stdin.close()  # type: ignore[union-attr]  # asks for the end
             child.wait(_GRACE_SECONDS)
         except BaseException:
             child.kill()
             raise
         finally:
             child.wait()
+            reader.join()
+
+
+def _read_lines(stdout: TextIO, lines: "queue.SimpleQueue[str | None]") -> None:
+    with stdout:
+        for line in stdout:
+            lines.put(line)
+    lines.put(None)
 
 
 def _follow(
-    child: "subprocess.Popen[str]", job: str, notify: CallbackList, should_stop: Callable[[], bool]
+    child: "subprocess.Popen[str]",
+    lines: "queue.SimpleQueue[str | None]",
+    notify: CallbackList,
+    should_stop: Callable[[], bool],
 ) -> JobResult:
-    """Hands over the job, and passes its events on until it ends."""
-    lines = _read_lines(child)
-    _write_line(child, job)
+    """Passes events on until the worker ends."""
     result: JobResult | None = None
     stopping = False
     while True:
@@ -128,19 +144,6 @@ def _follow(
     if result is None:
         raise _explain(child.wait())
     return result
-
-
-def _read_lines(child: "subprocess.Popen[str]") -> "queue.SimpleQueue[str | None]":
-    """Collects the lines that a child writes, and None at their end."""
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in child.stdout or ():
-            lines.put(line)
-        lines.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return lines
 
 
 def _write_line(child: "subprocess.Popen[str]", line: str) -> None:

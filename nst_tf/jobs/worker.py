@@ -12,11 +12,10 @@ import signal
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import TextIO
 
 from nst_tf import jobs
-from nst_tf.config.files import recall_config
+from nst_tf.config import Config
 from nst_tf.errors import NstError
 from nst_tf.events import Event, Failed
 from nst_tf.jobs.messages import Message, encode
@@ -62,9 +61,8 @@ def main() -> None:
     threading.Thread(target=_wait_for_request, args=[stop], daemon=True).start()
     with contextlib.suppress(OSError):  # the parent has ended
         try:
-            config = recall_config(json.dumps(job["config"]), Path(job["output_image"]))
             result = jobs.run(
-                config,
+                Config(**job["config"]),
                 overwrite=job["overwrite"],
                 resume=job["resume"],
                 callbacks=[messages.on_event],
@@ -74,9 +72,7 @@ def main() -> None:
         except NstError as error:
             messages.send(Failed(error))
         except Exception:  # noqa: BLE001 - a defect is reported by the parent
-            text = traceback.format_exc()
-            remedy = "report it"
-            messages.send(Failed(NstError("internal error", text, remedy)))
+            messages.send(Failed(NstError("internal error", traceback.format_exc(), "report it")))
     os._exit(0)  # TensorFlow takes a second to end
 
 

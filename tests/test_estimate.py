@@ -1,0 +1,80 @@
+"""The estimate of memory and time."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from nst_tf import system
+from nst_tf.config import Config
+from nst_tf.engine.pyramid import Level
+from nst_tf.errors import MachineError
+from nst_tf.jobs import estimate
+from nst_tf.jobs.estimate import ResourceEstimate
+
+
+@pytest.fixture(autouse=True)
+def speed(monkeypatch):
+    """A processor of 100 GFLOP/s without a GPU."""
+    monkeypatch.setattr(estimate, "_flop_per_second", lambda: 1e11)
+    monkeypatch.setattr(estimate, "_GPU_DEVICES", ())
+
+
+def level(height=400, width=600, num_iterations=10, style=(300, 500)):
+    return Level((height, width), (style,), num_iterations)
+
+
+CONFIG = Config(precision="float32")
+
+
+def test_memory_grows_with_the_image_the_largest_style_and_the_optimizer():
+    base = estimate.estimate([level()], CONFIG).memory_bytes
+    assert 1.3e9 < base < 2e9
+    larger = estimate.estimate([level(height=800)], CONFIG).memory_bytes
+    assert larger - base == pytest.approx(400 * 600 * 2200)
+    styles = Level((400, 600), ((30, 20), (600, 500)), 10)
+    assert estimate.estimate([styles], CONFIG).memory_bytes - base == 300 * 500 * 900
+    adam = estimate.estimate([level()], CONFIG.replace(optimizer="adam")).memory_bytes
+    assert adam < base
+    assert estimate.estimate([level(num_iterations=99)], CONFIG).memory_bytes == base
+
+
+def test_time_is_that_of_all_evaluations_of_all_levels():
+    one = estimate.estimate([level()], CONFIG)
+    # 1.445 MFLOP for each of 240,000 pixels at 95 GFLOP/s
+    assert one.seconds_per_evaluation == pytest.approx(240_000 * 1.445e6 / 95e9)
+    assert one.seconds == pytest.approx(8 + 10 * one.seconds_per_evaluation)
+    both = estimate.estimate([level(200, 300, 20), level()], CONFIG)
+    assert both.seconds == pytest.approx(8 + 15 * one.seconds_per_evaluation)
+    fast = estimate.estimate([level()], CONFIG.replace(precision="bfloat16"))
+    assert fast.seconds_per_evaluation < one.seconds_per_evaluation
+
+
+def test_with_a_gpu_no_time_is_known_and_no_memory_refused(monkeypatch):
+    monkeypatch.setattr(estimate, "_has_gpu", lambda config: True)
+    found = estimate.estimate([level()], CONFIG)
+    assert (found.seconds, found.seconds_per_evaluation) == (None, None)
+    monkeypatch.setattr(system, "available_memory", lambda: 1)
+    estimate.check_memory(found, CONFIG)
+
+
+def test_a_device_file_is_no_gpu_until_tensorflow_sees_one(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimate, "_GPU_DEVICES", (str(tmp_path),))
+    import tensorflow as tf
+
+    for devices in ([], [SimpleNamespace(name="GPU:0")]):
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind, found=devices: found)
+        known = estimate.estimate([level()], CONFIG).seconds is not None
+        assert known == (devices == [])
+
+
+def test_RUN_29_the_refusal_names_the_size_that_would_fit(monkeypatch):
+    needed = ResourceEstimate(9_050_000_000, 100.0, 1.0)
+    monkeypatch.setattr(system, "available_memory", lambda: 9_050_000_000)
+    estimate.check_memory(needed, CONFIG)
+    # A quarter of what grows with the pixels is left: half the side.
+    monkeypatch.setattr(system, "available_memory", lambda: 3_050_000_000)
+    with pytest.raises(MachineError, match=r"about 9\.1 GB, 3\.0 GB are .*--image_size=256"):
+        estimate.check_memory(needed, CONFIG)
+    monkeypatch.setattr(system, "available_memory", lambda: 900_000_000)
+    with pytest.raises(MachineError, match="free some memory"):
+        estimate.check_memory(needed, CONFIG)
