@@ -671,7 +671,7 @@ def test_layers_are_an_immutable_mapping_equal_to_a_dict():
 def test_configurations_and_sections_pickle_and_copy():
     config = Config(style_image=["a", "b"], layer_styles="block1_conv1:2", init="i.png", seed=3)
     for value in (config, config.loss, config.inputs):
-        unpickled = pickle.loads(pickle.dumps(value))  # noqa: S301
+        unpickled = pickle.loads(pickle.dumps(value))
         for again in (unpickled, copy.deepcopy(value)):
             assert type(again) is type(value)
             assert again == value and hash(again) == hash(value)

@@ -85,7 +85,7 @@ def test_valid_settings_come_back_from_their_yaml(tmp_path_factory, valid):
     path.write_text(to_yaml(config), encoding="ascii")
     again = load_config(path)
     assert again == config and hash(again) == hash(config)
-    assert config.replace() == config == pickle.loads(pickle.dumps(config))  # noqa: S301
+    assert config.replace() == config == pickle.loads(pickle.dumps(config))
     assert Path(os.path.normpath(again.output_image)).is_absolute()
     for name in ("image_size", "style_weight", "style_layers", "pooling", "bounds", "seed"):
         if name in valid:

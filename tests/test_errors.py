@@ -49,7 +49,7 @@ def test_the_message_is_built_of_the_fields():
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
     "clone",
-    [copy.copy, lambda error: pickle.loads(pickle.dumps(error))],  # noqa: S301 - our own bytes
+    [copy.copy, lambda error: pickle.loads(pickle.dumps(error))],
 )
 def test_an_error_pickles_and_copies(error, clone):
     error.add_note("a note")

@@ -385,7 +385,7 @@ def test_callbacks_get_the_events_in_order_and_the_result_is_plain_data(tmp_path
     assert result.status == "finished"
     assert result.record == record(result.path)
     assert result.losses.total == pytest.approx(recomputed(config).total, rel=1e-5)
-    assert pickle.loads(pickle.dumps(result)) == result  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(result)) == result
     with pytest.raises(AttributeError):
         result.status = "stopped"
 
