@@ -1,4 +1,4 @@
-"""The benchmarks' arithmetic, and their PyTorch objective against nst_tf's."""
+"""The arithmetic of the benchmarks, small measurements, and their PyTorch loss against nst_tf's."""
 
 import importlib.util
 import json
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from benchmarks import consistency, evaluation_cost, run, summary
+import nst_tf
+from benchmarks import consistency, engine, evaluation_cost, optimizers, run, summary
 from benchmarks.contenders import CONTENDERS, PAIRS, Contender, Task
-from nst_tf.config.schema import Config
-from nst_tf.image.resize import resize, resized_shape
-from nst_tf.io import images
+from benchmarks.engine import Figure
+from benchmarks.fetches import counted_fetches
 from nst_tf.models import vgg19_features
-from nst_tf.objective.terms import Objective, layers_of
 
 ROOT = Path(__file__).parent.parent
 SAVES = [
@@ -72,8 +72,8 @@ def test_summary_of_a_faster_and_of_a_worse_contender():
         made_up_run("nst_tf-draft", [(8, 6.0), (16, 5.0), (32, 2.5)], 33.0, gib=3),
         made_up_run("reference", [(100, 8.0), (160, 5.0), (200, 5.6)], 202.0, gib=2),
     ]
-    (found,) = summary.summarise(runs)
-    assert found["reference"] == {
+    (task,) = summary.summarize(runs)
+    assert task["reference"] == {
         "best_loss": 5.0,
         "best_evaluation": 160,
         "best_seconds": 160.0,
@@ -81,7 +81,7 @@ def test_summary_of_a_faster_and_of_a_worse_contender():
         "final_loss": 5.6,
         "seconds": 202.0,
     }
-    reference, draft, fine = found["contenders"]  # in the order of the list of contenders
+    reference, draft, fine = task["contenders"]  # in the order of the list of contenders
     assert reference["seconds_to_reference_best"] == 160.0
     assert draft["seconds_to_reference_best"] == 16.0
     assert draft["speedup_over_reference_run"] == pytest.approx(202 / 16)
@@ -91,7 +91,7 @@ def test_summary_of_a_faster_and_of_a_worse_contender():
     assert draft["memory_ratio"] == pytest.approx(1.5)
     assert fine["seconds_to_reference_best"] is None
     assert fine["speedup_over_reference_run"] is None
-    assert fine["loss_by_reference_end"] == 9.0  # its later, better picture came too late
+    assert fine["loss_by_reference_end"] == 9.0  # its later, better image came too late
 
 
 def test_summary_keeps_tasks_apart():
@@ -99,7 +99,7 @@ def test_summary_keeps_tasks_apart():
         made_up_run("nst_tf-draft", [(10, 1.0)], 11.0, pair="p+r"),
         made_up_run("reference", [(10, 2.0)], 11.0),
     ]
-    first, second = summary.summarise(runs)
+    first, second = summary.summarize(runs)
     assert (first["pair"], second["pair"]) == ("p+q", "p+r")
     assert second["reference"] is None
     assert "seconds_to_reference_best" not in second["contenders"][0]
@@ -146,10 +146,10 @@ def test_cost_exponent_and_ratios_are_those_of_a_power_law_on_an_uneven_machine(
         for number, slowness in enumerate((1, 7, 1.5))
         for name, factor in (("nst_tf float32", 1), ("torch float32", 3))
     ]
-    found = evaluation_cost.summarise(rows)
-    assert found["torch float32"]["exponent"] == pytest.approx(1.25)
-    assert found["torch float32"]["sizes"][128]["ratio"] == pytest.approx(3)
-    assert found["nst_tf float32"]["sizes"][64]["seconds"] == pytest.approx(1.5 * 64**2.5)
+    costs = evaluation_cost.summarize(rows)
+    assert costs["torch float32"]["exponent"] == pytest.approx(1.25)
+    assert costs["torch float32"]["sizes"][128]["ratio"] == pytest.approx(3)
+    assert costs["nst_tf float32"]["sizes"][64]["seconds"] == pytest.approx(1.5 * 64**2.5)
 
 
 def test_sizes_of_an_earlier_call_stay_and_a_size_measured_again_is_replaced_whole():
@@ -158,9 +158,151 @@ def test_sizes_of_an_earlier_call_stay_and_a_size_measured_again_is_replaced_who
     assert evaluation_cost.with_other_sizes(now, earlier) == [now[1], *earlier[:2], now[0]]
 
 
+def test_the_cost_of_an_evaluation_is_that_of_the_optimizers_function():
+    cost = evaluation_cost.measure_here(evaluation_cost.VARIANTS["nst_tf bfloat16"], 48, 2)
+    assert cost["pixels"] == 48 * 32
+    assert len(cost["seconds"]) == 2 and min(cost["seconds"]) > 0
+    assert cost["peak_memory_bytes"] > 1e8
+
+
+def bowl(x):
+    """A function with its minimum, 1, where all variables are 200."""
+    return 1.0 + tf.reduce_sum(tf.square(x - 200.0)), 2.0 * (x - 200.0)
+
+
+def test_methods_are_compared_at_the_losses_of_scipys():
+    initial = tf.fill([1, 2, 3, 3], 100.0)
+    traces = {method: optimizers.trace(bowl, initial, method, 40) for method in ("lbfgs", "adam")}
+    assert traces["lbfgs"]["steps"][-1][1] == pytest.approx(1.0, abs=1e-3)
+    assert [evaluations for evaluations, _ in traces["adam"]["steps"][:3]] == [2, 3, 4]
+    for trace in traces.values():
+        losses = [loss for _, loss in trace["steps"]]
+        assert losses[-1] < losses[0]
+        assert 0 < trace["seconds_evaluating"] < trace["seconds"]
+    assert optimizers.evaluations_to([(2, 9.0), (3, 5.0), (5, 4.0)], 5.0) == 3
+    assert optimizers.evaluations_to([(2, 9.0)], 5.0) is None
+
+    steps = [(number + 1, 100.0 / number) for number in range(1, 46)]
+    times = {"seconds": 10.0, "seconds_evaluating": 9.0}
+    compared = optimizers.compared(
+        {"l-bfgs-b": {"steps": steps, **times}, "lbfgs": {"steps": [(7, 5.0), (9, 3.0)], **times}}
+    )
+    assert compared["lbfgs"]["evaluations"] == {"5.000": [7, 21], "2.500": [None, 41]}
+    assert compared["lbfgs"]["share_outside_evaluations"] == pytest.approx(0.1)
+
+
+def test_copies_to_the_host_are_counted_with_their_size():
+    tensor, scalar = tf.constant([1.0, 2.0, 3.0]), tf.constant(1.0, tf.float64)
+    with counted_fetches() as fetches:
+        np.asarray(tensor)
+        tensor.numpy()
+        float(scalar)
+        tf.reduce_sum(tensor)
+        np.asarray([1.0])
+    np.asarray(tensor)
+    assert (fetches.number, fetches.num_bytes) == (3, 12 + 12 + 8)
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "adam", "l-bfgs-b"])
+def test_images_are_copied_to_the_host_by_scipys_methods_only(method):
+    curvatures = tf.reshape(tf.exp(tf.linspace(0.0, 9.0, 20 * 30 * 3)), [1, 20, 30, 3])
+    counts = []
+    for iterations in (5, 15):
+        initial = tf.fill([1, 20, 30, 3], 100.0)
+        with counted_fetches() as fetches:
+            result = nst_tf.optimizers.minimize(
+                lambda x: (tf.reduce_sum(curvatures * x**2) / 2, curvatures * x),
+                initial,
+                method=method,
+                max_iterations=iterations,
+                tolerance=0.0,
+            )
+        counts.append((result.evaluations, fetches.number, fetches.num_bytes))
+    number, num_bytes = engine.per_evaluation(*counts)
+    if method == "l-bfgs-b":
+        assert num_bytes >= 4 * 20 * 30 * 3
+    else:
+        assert 1 <= number <= 2
+        assert num_bytes <= 100
+
+
+def test_figures_of_two_runs_are_per_evaluation():
+    assert engine.per_evaluation((11, 30, 500), (31, 70, 900)) == (2.0, 20.0)
+
+
+def test_growth_counts_from_the_third_call():
+    assert engine.growth([100.0, 900.0, 950.0, 940.0, 960.0, 930.0]) == 10.0
+    assert engine.growth([100.0, 900.0, 950.0, 940.0]) == 0.0
+
+
+@pytest.mark.parametrize("kind", ["stylize", "Stylizer"])
+def test_repeated_calls_get_different_images_and_are_recorded_one_by_one(kind, monkeypatch):
+    contents = []
+    monkeypatch.setattr(nst_tf, "stylize", lambda content, style, config: contents.append(content))
+    monkeypatch.setattr(
+        nst_tf, "Stylizer", lambda config: lambda content, style: contents.append(content)
+    )
+    resident, growth = engine.repeated_calls(kind, calls=4)
+    assert len({content.tobytes() for content in contents}) == 4
+    assert len(resident.value) == 4 and min(resident.value) > 100
+    assert growth == Figure(
+        f"{kind}: growth after the third call", engine.growth(resident.value), "MB", 60
+    )
+
+
+def test_a_second_image_needs_no_second_graph():
+    with_stylizer, first, second, *ratios = engine.second_image(32)
+    assert second.value < first.value < with_stylizer.value
+    assert [ratio.value for ratio in ratios] == [
+        second.value / with_stylizer.value,
+        second.value / first.value,
+    ]
+
+
+def test_a_result_takes_little_more_than_its_image():
+    (figure,) = engine.result_size(32)
+    assert 1 < figure.value < 1.5
+
+
+@pytest.mark.parametrize("method", ["lbfgs", "l-bfgs-b", "bfgs"])
+def test_rosenbrocks_minimum_is_found_in_float64(method):
+    assert engine.rosenbrock_error(method) < 1e-9
+
+
+def test_the_time_of_a_process_is_that_to_its_first_line():
+    code = "import sys, time; print(sys.argv[1], flush=True); time.sleep(0.8)"
+    began = time.perf_counter()
+    seconds = engine.seconds_to_first_line(code, "x")
+    assert 0 < seconds < time.perf_counter() - began - 0.8
+    for broken in ("", "print('x'); raise SystemExit(1)"):
+        with pytest.raises(subprocess.CalledProcessError):
+            engine.seconds_to_first_line(broken)
+
+
+def test_the_table_of_the_engine_has_a_line_for_each_figure():
+    results = {
+        "a": [Figure("time", 1.23456, "s", 1.3), Figure("ratio", 2)],
+        "b": [Figure("memory", [900.0, 912.345], "MB")],
+    }
+    assert engine.table(results).splitlines()[2:] == [
+        "| time | 1.235 s | 1.3 s |",
+        "| ratio | 2 |  |",
+        "| memory | 900 912.3 MB |  |",
+    ]
+
+
+def test_figures_of_an_earlier_call_stay_unless_measured_again(tmp_path):
+    file = tmp_path / "engine.json"
+    now = {"score": [Figure("score", 1.0, "s")]}
+    assert engine.with_earlier(now, file) == now
+    earlier = {name: [Figure(name, 5.0)._asdict()] for name in ("result", "score", "forgotten")}
+    file.write_text(json.dumps({"results": earlier}))
+    assert engine.with_earlier(now, file) == {"result": [Figure("result", 5.0)], **now}
+
+
 @pytest.fixture
-def picture_files(tmp_path, random):
-    """A content of 60x84, a style of 90x50 and a result of 40x56, smooth as pictures are."""
+def image_files(tmp_path, random):
+    """A content of 60x84, a style of 90x50 and a result of 40x56, smooth as photographs are."""
     files = {}
     for name, (height, width) in {"content": (60, 84), "style": (90, 50), "out": (40, 56)}.items():
         coarse = random.integers(0, 256, (height // 5, width // 5, 3), dtype=np.uint8)
@@ -179,36 +321,33 @@ def in_torch(module, files, *arguments):
 
 
 @needs_torch
-def test_the_scorer_gives_the_loss_that_nst_tf_gives(picture_files, weights):
-    config = Config(style_weight=2e4)
-    content, style, out = (images.read(picture_files[name]) for name in ("content", "style", "out"))
-    content = resize(content, (40, 56))
-    style = resize(style, resized_shape(style.shape[:2], 56))
-    network = vgg19_features(layers_of(config), weights)
-    expected, _ = Objective(network, content, [style], config).value_and_grad(out)
+def test_the_scorer_gives_the_loss_that_nst_tf_gives(image_files, weights):
+    config = nst_tf.Config(image_size=56, style_weight=2e4, padding="zero", init="content")
+    stylizer = nst_tf.Stylizer(config, weights=weights)
+    file = image_files["out"]
+    expected = stylizer.losses(file, image_files["content"], image_files["style"])
 
-    file = picture_files["out"]
-    done = in_torch("score", picture_files, "--style_weight=2e4", file)
+    done = in_torch("score", image_files, "--style_weight=2e4", file)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)[str(file)]
-    assert found["loss"] == pytest.approx(expected.total, rel=1e-4)
-    assert found["content_loss"] == pytest.approx(expected.content, rel=1e-4)
-    assert found["style_loss"] == pytest.approx(expected.style, rel=1e-4)
+    scores = json.loads(done.stdout)[str(file)]
+    assert scores["loss"] == pytest.approx(expected.total, rel=1e-4)
+    assert scores["content_loss"] == pytest.approx(expected.content, rel=1e-4)
+    assert scores["style_loss"] == pytest.approx(expected.style, rel=1e-4)
 
 
 @needs_torch
-def test_the_scorer_refuses_a_picture_of_another_size(picture_files):
-    done = in_torch("score", picture_files, picture_files["style"])
+def test_the_scorer_refuses_an_image_of_another_size(image_files):
+    done = in_torch("score", image_files, image_files["style"])
     assert done.returncode != 0
     assert "(90, 50, 3), and the content (40, 56, 3)" in done.stderr
 
 
 @needs_torch
-def test_the_reference_saves_when_due_and_at_the_end_and_minimises(picture_files, tmp_path):
+def test_the_reference_saves_when_due_and_at_the_end_and_minimizes(image_files, tmp_path):
     began = time.monotonic()
     done = in_torch(
         "reference",
-        picture_files,
+        image_files,
         f"--output_folder={tmp_path / 'out'}",
         "--evaluations=7",
         "--save_every=3",
@@ -225,7 +364,7 @@ def test_the_reference_saves_when_due_and_at_the_end_and_minimises(picture_files
     assert record["saves"][-1]["seconds"] <= record["seconds"]
 
 
-def test_the_distance_of_pictures_is_that_of_a_naive_twin(weights, waves, random):
+def test_the_distance_of_images_is_that_of_a_naive_twin(weights, waves, random):
     other = random.uniform(0, 255, waves.shape).astype(np.float32)
     distance = consistency.Distance(weights)
     assert distance(waves, waves) == pytest.approx(0.0, abs=1e-6)
@@ -234,8 +373,7 @@ def test_the_distance_of_pictures_is_that_of_a_naive_twin(weights, waves, random
     cosines = []
     for layer in layers:
         one, two = (
-            np.asarray(network(picture[np.newaxis])[layer], np.float64)[0]
-            for picture in (waves, other)
+            np.asarray(network(image[np.newaxis])[layer], np.float64)[0] for image in (waves, other)
         )
         lengths = np.linalg.norm(one, axis=2) * np.linalg.norm(two, axis=2)
         cosines.append(np.mean((one * two).sum(axis=2) / lengths))
@@ -243,8 +381,8 @@ def test_the_distance_of_pictures_is_that_of_a_naive_twin(weights, waves, random
 
 
 def test_the_sheet_shows_small_and_large_at_one_width(tmp_path):
-    for size, grey in ((20, 50), (80, 200)):
-        Image.new("L", (size, size // 2), grey).save(tmp_path / f"a+b-auto-{size}.png")
+    for size, gray in ((20, 50), (80, 200)):
+        Image.new("L", (size, size // 2), gray).save(tmp_path / f"a+b-auto-{size}.png")
     drawn = np.asarray(consistency.sheet(tmp_path, ["a+b"], "auto", [20, 80]))
     assert drawn.shape == (256, 2 * 512 + 8, 3)
     assert (drawn[:, :512] == 50).all() and (drawn[:, -512:] == 200).all()
