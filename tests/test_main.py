@@ -1,14 +1,20 @@
 """The command: exit codes and the one line that a refusal consists of."""
 
+import io
+import logging
+import signal
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nst_tf.cli import command, signals
+from nst_tf.main import main
 from tests.command import CONTENT, ROOT, STYLE, environment, error_line, run
 
 
@@ -201,3 +207,97 @@ def test_RUN_46_checks_do_not_vanish_with_asserts(without_tensorflow, tmp_path):
     Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "small.png")
     optimised = {**without_tensorflow, "PYTHONOPTIMIZE": "2"}
     assert "too small" in refusal(optimised, tmp_path, *given("small.png"), "--image_size=10")
+
+
+def test_a_refusal_comes_at_once(without_tensorflow, tmp_path):
+    began = time.monotonic()
+    refusal(without_tensorflow, tmp_path, *given(content="missing.png"))
+    assert time.monotonic() - began < 5  # a tenth of that on a machine without other work
+
+
+def test_the_supervising_process_imports_next_to_nothing():
+    code = (
+        "import sys; before = set(sys.modules); import nst_tf.main; "
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] in "
+        "('numpy', 'pydantic', 'tensorflow', 'PIL', 'absl', 'rich', 'logging')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_options_of_python_reach_the_child(tmp_path):
+    # -S leaves out the installed packages: it is the child that does not find them.
+    program = [sys.executable, "-X", "utf8", "-S", "-m", "nst_tf.main", "--version"]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3
+    assert "there is no module" in error_line(done)
+
+
+def test_RUN_42_a_stream_that_lacks_a_letter_gets_it_escaped(tmp_path, monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", screen)
+    assert main([*given(output=tmp_path / "\N{SNOWMAN}.png"), "--dry_run"]) == 0
+    screen.flush()
+    assert b"2603" in screen.buffer.getvalue()
+
+
+def test_the_logger_is_left_as_it_was(capsys):
+    logger = logging.getLogger("nst_tf")
+    before = list(logger.handlers), logger.propagate
+    assert main(["--version"]) == 0
+    assert (logger.handlers, logger.propagate) == before
+
+
+def test_a_defect_ends_in_one_line(monkeypatch, capsys):
+    def broken(argv, received):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(command, "_execute", broken)
+    assert main([]) == 70
+    assert capsys.readouterr().err == (
+        "nst_tf: error: internal error: ZeroDivisionError: a defect; "
+        "run again with --debug and report it\n"
+    )
+
+
+# Signals
+
+
+def test_RUN_12_signals_are_collected_and_handlers_restored():
+    before = {number: signal.getsignal(number) for number in signals.STOP_SIGNALS}
+    with signals.capture_signals() as received:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            signal.raise_signal(number)
+        assert received == [signal.SIGTERM, signal.SIGINT]
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_RUN_13_a_second_interrupt_after_a_while_raises(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with pytest.raises(KeyboardInterrupt), signals.capture_signals() as received:
+        signal.raise_signal(signal.SIGINT)
+        clock[0] = 0.4
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        clock[0] = 0.6
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_RUN_15_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.capture_signals() as received:
+            signal.raise_signal(signal.SIGHUP)
+            assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_blocked_signal_is_captured_once_it_is_unblocked():
+    signals.block_signals()
+    signal.raise_signal(signal.SIGTERM)  # would kill this process
+    with signals.capture_signals() as received:
+        assert received == [signal.SIGTERM]
