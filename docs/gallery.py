@@ -1,7 +1,6 @@
-"""Draws a labelled sheet of pictures for each control: `python docs/gallery.py [NAME ...]`.
+"""Draws a labeled sheet of results for each setting: `python docs/gallery.py [NAME ...]`.
 
-Each sheet is a row of runs that differ in one setting. The sheets, and the commands they stand for,
-are what `docs/controls.md` shows.
+Each sheet is a row of results that differ in one setting. `docs/controls.md` shows the sheets.
 """
 
 import argparse
@@ -17,15 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from nst_tf.engine.stylize import stylize
-
-from nst_tf.config.schema import Config
+import nst_tf
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files, images
 from nst_tf.models.weights import load_vgg19
 
 _ROOT = Path(__file__).parents[1]
-_PICTURES = _ROOT / "images"
+_IMAGES = _ROOT / "images"
 _SIZE = 256
 _GAP = 8
 _LABEL = 22
@@ -34,13 +31,13 @@ Settings = Mapping[str, object]
 
 
 class Sheet(NamedTuple):
-    """A row of runs.
+    """A row of results.
 
     Attributes:
-        cells: The label of each picture and the settings it differs in.
-        content: The content picture.
-        styles: The style pictures.
-        common: What all runs have in common.
+        cells: The label of each result and the settings it differs in.
+        content: The name of the content image.
+        styles: The names of the style images.
+        common: The settings of all results.
     """
 
     cells: Mapping[str, Settings]
@@ -119,7 +116,7 @@ SHEETS: dict[str, Sheet] = {
 
 
 def _mask(name: str, shape: tuple[int, int]) -> np.ndarray:
-    """Paints the masks of the sheet of regions: the sky is above the pavilion's eaves."""
+    """Makes the masks of the sheet of regions: the sky is above the pavilion's eaves."""
     height, width = shape
     y = np.linspace(0.0, 1.0, height)[:, np.newaxis] * np.ones((1, width))
     edge = 0.25 if name.startswith("soft") else 1e-6
@@ -128,45 +125,46 @@ def _mask(name: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, dict[str, object]]:
-    """Makes the pictures of a sheet and puts them in a row.
+    """Computes the results of a sheet and places them in a row.
 
     Args:
         sheet: What to draw.
-        weights: Parameters of the network.
+        weights: Parameters of VGG19.
 
     Returns:
-        The sheet, and by label the loss of each run.
+        The sheet, and by label the loss of each result.
     """
-    content = images.read(_PICTURES / f"{sheet.content}.jpg")
-    styles = [images.read(_PICTURES / f"{name}.jpg") for name in sheet.styles]
-    found: dict[str, object] = {}
-    pictures: dict[str, Image.Image] = {}
+    content = images.read(_IMAGES / f"{sheet.content}.jpg")
+    styles = [images.read(_IMAGES / f"{name}.jpg") for name in sheet.styles]
+    figures: dict[str, object] = {}
+    results: dict[str, Image.Image] = {}
     for label, settings in sheet.cells.items():
         own = {"image_size": _SIZE, **sheet.common, **settings}
         names = own.pop("content_masks", [])
         masks = [_mask(str(name), content.shape[:2]) for name in names]
         used = styles[: len(masks)] if masks else styles
-        result = stylize(content, used, Config(**own), weights=weights, content_masks=masks)
-        found[label] = {"loss": result.losses.total}
-        pictures[label] = Image.fromarray(quantize(result.picture))
-        print(f"  {label}: {found[label]}", flush=True)
-    return _row(pictures), found
+        config = nst_tf.Config(**own)
+        result = nst_tf.stylize(content, used, config, weights=weights, content_masks=masks)
+        figures[label] = {"loss": result.losses.total}
+        results[label] = Image.fromarray(quantize(result.image))
+        print(f"  {label}: {figures[label]}", flush=True)
+    return _row(results), figures
 
 
-def _row(pictures: Mapping[str, Image.Image]) -> Image.Image:
+def _row(results: Mapping[str, Image.Image]) -> Image.Image:
     font = ImageFont.load_default(14)
     scaled = []
-    for picture in pictures.values():
-        height = round(picture.height * _SIZE / picture.width)
-        scaled.append(picture.resize((_SIZE, height), Image.Resampling.LANCZOS))
-    height = max(picture.height for picture in scaled)
+    for image in results.values():
+        height = round(image.height * _SIZE / image.width)
+        scaled.append(image.resize((_SIZE, height), Image.Resampling.LANCZOS))
+    height = max(image.height for image in scaled)
     width = len(scaled) * (_SIZE + _GAP) - _GAP
     sheet = Image.new("RGB", (width, height + _LABEL), "white")
     pen = ImageDraw.Draw(sheet)
-    for number, (label, picture) in enumerate(zip(pictures, scaled, strict=True)):
+    for number, (label, image) in enumerate(zip(results, scaled, strict=True)):
         left = number * (_SIZE + _GAP)
         pen.text((left, 2), label, "black", font)
-        sheet.paste(picture, (left, _LABEL))
+        sheet.paste(image, (left, _LABEL))
     return sheet
 
 

@@ -1,4 +1,4 @@
-"""The sheets of the controls: they can be drawn, they are there, and the text shows them."""
+"""The sheets of the settings: they can be drawn, exist, and are shown in the text."""
 
 import importlib.util
 import json
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf.config.schema import Config
+from nst_tf.config import Config
 from tests.command import ROOT
 
 DOCS = ROOT / "docs"
-TEXT = (DOCS / "controls.md").read_text()
+TEXT = (DOCS / "controls.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def gallery():
     return module
 
 
-def test_every_cell_is_a_configuration_that_differs_from_its_neighbours(gallery):
+def test_every_cell_is_a_configuration_that_differs_from_its_neighbors(gallery):
     for name, sheet in gallery.SHEETS.items():
         configs = []
         for settings in sheet.cells.values():
@@ -35,24 +35,24 @@ def test_every_cell_is_a_configuration_that_differs_from_its_neighbours(gallery)
         assert len(set(configs)) == len(configs), name
 
 
-def test_every_sheet_shown_is_in_the_folder_and_as_it_is_drawn_now(gallery):
+def test_every_sheet_shown_exists_and_has_the_cells_that_are_drawn_now(gallery):
     shown = re.findall(r"\(controls/(\w+)\.jpg\)", TEXT)
     assert set(shown) == {path.stem for path in (DOCS / "controls").glob("*.jpg")}
-    figures = json.loads((DOCS / "controls" / "figures.json").read_text())
+    figures = json.loads((DOCS / "controls" / "figures.json").read_text(encoding="utf-8"))
     for name in shown:
         sheet = gallery.SHEETS[name]
-        with Image.open(DOCS / "controls" / f"{name}.jpg") as picture:
-            assert picture.width == len(sheet.cells) * (256 + 8) - 8
+        with Image.open(DOCS / "controls" / f"{name}.jpg") as image:
+            assert image.width == len(sheet.cells) * (256 + 8) - 8
         assert list(figures[name]) == list(sheet.cells)
 
 
-def test_a_sheet_shows_its_runs_side_by_side(gallery, weights):
+def test_a_sheet_shows_its_results_side_by_side(gallery, weights):
     sheet = gallery.Sheet(
         {"one": {"seed": 1}, "two": {"seed": 2}},
         common={"image_size": 48, "style_scale": 1.0, "num_iterations": 0, "init": "noise"},
     )
-    picture, figures = gallery.draw(sheet, weights)
-    assert picture.size == (2 * 256 + 8, 171 + 22)
-    pixels = np.asarray(picture)[22:].astype(int)
+    drawn, figures = gallery.draw(sheet, weights)
+    assert drawn.size == (2 * 256 + 8, 171 + 22)
+    pixels = np.asarray(drawn)[22:].astype(int)
     assert np.abs(pixels[:, :256] - pixels[:, 264:]).mean() > 5
     assert list(figures) == ["one", "two"]
