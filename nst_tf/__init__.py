@@ -34,6 +34,7 @@ _MODULES = {
     "load_config": "config",
     "stylize": "engine.stylizer",
 }
+_WITH_KERAS = ("engine", "losses", "objective")
 _SUBPACKAGES = ("config", "errors", "events", "jobs", "losses", "models", "optimizers")
 
 __all__ = [
@@ -60,11 +61,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(importlib.import_module(f"nst_tf.{_MODULES[name]}"), name)
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"nst_tf.{name}")
-    raise AttributeError(f"module 'nst_tf' has no attribute {name!r}")
+    if name not in _MODULES and name not in _SUBPACKAGES:
+        raise AttributeError(f"module 'nst_tf' has no attribute {name!r}")
+    path = _MODULES.get(name, name)
+    if path.partition(".")[0] in _WITH_KERAS:
+        from nst_tf.models.backend import check_backend
+
+        check_backend()
+    module = importlib.import_module(f"nst_tf.{path}")
+    return getattr(module, name) if name in _MODULES else module
 
 
 def __dir__() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import keras
+import numpy as np
 
 from nst_tf.config import NetworkSettings
 from nst_tf.engine.pyramid import SideLimit
@@ -41,6 +42,7 @@ class Networks:
         self._settings = settings
         self._spec = spec
         self._network = network
+        self._adain = adain
         if network is None:
             self._weights = weights or load_vgg19(settings.weights, settings.weights_sha256)
             known = self._weights.sha256
@@ -64,6 +66,16 @@ class Networks:
             network = self.objective(precision).network
             return self._get(f"AdaIN {precision}", lambda: AdaIN(network, dtype=precision))
         return self._get(f"AdaIN alone {precision}", lambda: AdaIN(dtype=precision))
+
+    def warm_up(self, precision: str) -> None:
+        """Builds, traces and executes what optimizations from the feed-forward image need.
+
+        In a thread of its own, this overlaps with the computation of targets.
+        """
+        self.objective(precision).warm_up()
+        if self._adain:
+            small = np.zeros((32, 32, 3), np.float32)
+            self.adain(precision)(small, [small])
 
     def side_limit(self) -> SideLimit | None:
         """Returns the shortest side that a network other than VGG19 can process."""
@@ -95,17 +107,17 @@ class Networks:
         Keras models contain reference cycles, and stay in memory for a while after their last use.
         Found again, they serve instead of being built a second time beside what is left of them.
         """
-        if part not in self._in_use:
-            self._in_use[part] = build() if self._name is None else self._shared(part, build)
-        found: T = self._in_use[part]
+        with _lock:
+            if part not in self._in_use:
+                self._in_use[part] = build() if self._name is None else self._shared(part, build)
+            found: T = self._in_use[part]
         return found
 
     def _shared(self, part: str, build: Callable[[], T]) -> T:
         key = (part, self._encodes, self._name)
-        with _lock:
-            found: T | None = _in_use_anywhere.get(key)
-            if found is None:
-                found = _in_use_anywhere[key] = build()
+        found: T | None = _in_use_anywhere.get(key)
+        if found is None:
+            found = _in_use_anywhere[key] = build()
         return found
 
 

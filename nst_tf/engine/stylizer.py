@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +111,7 @@ class Stylizer:
                 adain=self.config.init == "adain",
             )
         self._styles = StyleCache()
+        self._warm = False
 
     @property
     def precision(self) -> str:
@@ -178,6 +180,7 @@ class Stylizer:
             )
             levels = self._plan(given)
             builder = self._builder(given)
+            self._prepare(builder, levels[0])
             optimizer = MultiscaleOptimizer(
                 levels,
                 builder,
@@ -291,6 +294,16 @@ class Stylizer:
             style_masks=style_masks,
         )
         return self._builder(given), self._plan(given)[-1]
+
+    def _prepare(self, builder: LevelBuilder, level: pyramid.Level) -> None:
+        """Computes the first targets, in a first call while the other graphs are traced."""
+        with ThreadPoolExecutor(1, "nst_tf tracing") as executor:
+            if not self._warm:
+                warming_up = executor.submit(self._networks.warm_up, self.precision)
+            builder.targets(level)
+            if not self._warm:
+                warming_up.result()
+                self._warm = True
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
         content_shape, style_shapes = given.shapes

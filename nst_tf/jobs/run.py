@@ -28,6 +28,7 @@ from nst_tf.jobs.provenance import Facts, environment, fingerprint
 from nst_tf.jobs.record import make_record
 from nst_tf.jobs.result import JobResult, Status
 from nst_tf.jobs.resume import find_interrupted, next_number, read_record, warn_of_unfinished
+from nst_tf.models.backend import check_backend
 from nst_tf.models.weights import Parameters
 from nst_tf.optimizers.result import StopReason
 
@@ -95,6 +96,7 @@ def _run(
     """Checks the job, takes the run folder for it, and runs it."""
     check_output(config, overwrite)
     system.check_versions()
+    check_backend()
     inputs = read_inputs(config)
     expected = estimate(inputs.levels, config)
     check_memory(expected, config)
