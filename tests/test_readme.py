@@ -1,9 +1,12 @@
-"""What the README and the configurations say is done here, on small pictures."""
+"""The commands and examples of the README and the configurations, executed on small images."""
 
 import json
 import re
+import runpy
 import shlex
+import shutil
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +16,7 @@ from nst_tf.config.files import portable
 from nst_tf.io import images
 from tests.command import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line.split("&&")[-1].strip()
@@ -35,6 +38,11 @@ def test_opens_with_two_commands_for_a_fresh_machine():
     assert fresh[1].strip().endswith("python -m pytest")
 
 
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
@@ -53,16 +61,48 @@ def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
         assert main.main([*begun, *small, *quick]) == 0
     assert main.main([*words[3:], *small, *quick]) == 0, capsys.readouterr().err
     if not {"--help", "--dry_run"} & set(words):
-        assert max(Image.open(output).size) == 110
+        assert max(size_of(output)) == 110
 
 
-def test_the_python_example_does_what_it_says(monkeypatch, tmp_path):
-    (example,) = [block for language, block in BLOCKS if language == "python"]
-    (tmp_path / "images").symlink_to(ROOT / "images")
-    monkeypatch.chdir(tmp_path)
-    assert "image_size=512" in example
-    exec(example.replace("image_size=512", "image_size=64, num_iterations=1"), {})
-    assert Image.open(tmp_path / "stylised.png").size == (64, 20)
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """All examples in Python, executed one after the other, as they use one another's names.
+
+    Returns:
+        The folder in which they were executed, and their names with their last values.
+    """
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copytree(ROOT / "images", folder / "images")
+    text = "\n".join(block for language, block in BLOCKS if language == "python")
+    assert text.count("image_size=") >= 4
+    text = re.sub(r"image_size=\d+", "image_size=64, num_iterations=1", text)
+    text = text.replace('weights="imagenet"', "weights=None")  # downloads nothing
+    (folder / "examples.py").write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, runpy.run_path("examples.py")
+
+
+def test_the_examples_save_their_images(examples):
+    folder, names = examples
+    sizes = {path.stem: size_of(path) for path in folder.glob("*.png")}
+    assert sizes == {
+        "stylized": (64, 20), "tubingen": (64, 20), "summer-palace": (64, 43), "job": (64, 20)
+    }  # fmt: skip
+    assert names["job"].status == "finished"
+
+
+def test_the_examples_for_research_give_what_they_say(examples):
+    _, names = examples
+    assert {layer: maps.shape[0] for layer, maps in names["features"].items()} == {
+        "block2_conv1": 4, "block3_conv1": 4
+    }  # fmt: skip
+    assert names["gram"].shape == (4, 128, 128)
+    np.testing.assert_allclose(names["minimum"].x, 1.0, atol=1e-9)
+    assert len(names["model"].history.epoch) == 1
+    assert set(names["result"].losses.terms) == {
+        "content/block4_conv2", "style/block1_conv2", "style/block2_conv2", "style/block3_conv3"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -71,7 +111,7 @@ def test_configurations_name_files_that_are_here_and_begin_with_what_they_make(p
     assert config.content_image.exists()
     assert all(style.exists() for style in config.style_image)
     assert config.output_image.resolve().parent == ROOT / "results"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert f"python -m nst_tf.main --config configs/{path.name}" in text.split("\n\n")[0]
 
@@ -83,15 +123,15 @@ def test_the_result_shown_was_made_by_the_configuration(path):
     assert settings.pop("nst_tf")
     defaults = portable(Config(output_image=config.output_image))
     assert defaults | settings == portable(config)
-    assert max(Image.open(config.output_image).size) == config.image_size
+    assert max(size_of(config.output_image)) == config.image_size
 
 
-def test_the_readme_shows_every_configuration_with_its_pictures():
+def test_the_readme_shows_every_configuration_with_its_images():
     for path in CONFIGS:
         config = load_config(path)
         assert f"configs/{path.name}" in README
-        for picture in (config.content_image, *config.style_image, config.output_image):
-            assert f"({picture.resolve().relative_to(ROOT)})" in README.replace('"', ")")
+        for image in (config.content_image, *config.style_image, config.output_image):
+            assert f"({image.resolve().relative_to(ROOT)})" in README.replace('"', ")")
 
 
 def test_every_setting_is_documented():
@@ -99,8 +139,8 @@ def test_every_setting_is_documented():
         assert f"`{name}`" in README, name
 
 
-def test_every_picture_has_its_credit():
-    credits = (ROOT / "images" / "CREDITS.md").read_text()
+def test_every_image_has_its_credit():
+    credits = (ROOT / "images" / "CREDITS.md").read_text(encoding="utf-8")
     for folder in ("images", "results"):
-        for picture in (ROOT / folder).glob("*.*g"):
-            assert picture.name in credits
+        for image in (ROOT / folder).glob("*.*g"):
+            assert image.name in credits
