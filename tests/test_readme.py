@@ -144,3 +144,18 @@ def test_every_image_has_its_credit():
     for folder in ("images", "results"):
         for image in (ROOT / folder).glob("*.*g"):
             assert image.name in credits
+
+
+def test_the_list_of_modules_is_that_of_the_package():
+    path = ROOT / "docs" / "modules.py"
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert text == runpy.run_path(str(path))["with_module_list"](text), f"run python {path}"
+    package = ROOT / "nst_tf"
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
+    listed, folder = set(), ""
+    for indent, name, summary in re.findall(r"^( *)- `([\w./]+)`: (.*)$", text, re.MULTILINE):
+        assert summary, name
+        if name.endswith("/"):
+            folder, name = name, f"{name}__init__.py"
+        listed.add(f"{folder if indent else ''}{name}")
+    assert listed == modules - {"__init__.py"}
