@@ -92,7 +92,7 @@ class Soak:
             self.counts[faults[-1]] += 1
             if self.disturb(output, faults[-1]):
                 break
-        # After a NaN a run goes on from its best picture with an empty memory: another good end.
+        # After a NaN a run goes on from its best image with an empty memory: another good end.
         self.end(output, same_bytes="nan" not in faults)
         return len(faults)
 
@@ -191,7 +191,7 @@ class Soak:
         if not found["finished"] or len(rows(output)) != found["iterations"] + 1:
             self.complain("the record is not that of a finished run")
         if same_bytes and digest(output) != digest(self.reference):
-            self.complain("the picture is not that of the undisturbed run")
+            self.complain("the image is not that of the undisturbed run")
         if found["loss"] > 1.1 * expected["loss"]:
             self.complain(f"the loss is {found['loss']:.4g}, undisturbed {expected['loss']:.4g}")
         if left := list(self.folder.rglob(".nst_tf-*")):
@@ -201,8 +201,8 @@ class Soak:
 
     def check_whole(self, path):
         try:
-            with Image.open(path) as picture:
-                picture.load()
+            with Image.open(path) as image:
+                image.load()
         except (OSError, SyntaxError) as error:
             self.complain(f"{path.name} is not whole: {error}")
 

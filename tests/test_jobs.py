@@ -463,4 +463,4 @@ def test_the_package_does_not_import_tensorflow():
     )
     done = subprocess.run([sys.executable, "-c", code], env=command.environment())
     assert done.returncode == 0
-    assert dir(jobs) == ["JobResult", "isolated", "run"]
+    assert {"JobResult", "isolated", "run"} <= set(dir(jobs))

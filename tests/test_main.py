@@ -70,7 +70,7 @@ def test_another_python_than_that_of_the_installation(tmp_path):
     assert "activate the environment nst_tf is installed in" in error_line(done)
 
 
-def test_no_pictures_given(without_tensorflow, tmp_path):
+def test_no_images_given(without_tensorflow, tmp_path):
     line = refusal(without_tensorflow, tmp_path)
     assert "content_image is missing" in line
     assert "--content_image=FILE" in line
@@ -83,7 +83,7 @@ def test_IMG_05_text_as_content(without_tensorflow, tmp_path):
     assert "not an image (starts with '<!DOCTYPE')" in line
 
 
-def test_IMG_07_truncated_picture(without_tensorflow, tmp_path):
+def test_IMG_07_truncated_image(without_tensorflow, tmp_path):
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "whole.png")
     data = (tmp_path / "whole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
@@ -93,7 +93,7 @@ def test_IMG_07_truncated_picture(without_tensorflow, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (10, 10), (15, 15)])
-def test_IMG_15_picture_too_small_for_the_network(without_tensorflow, tmp_path, size):
+def test_IMG_15_image_too_small_for_the_network(without_tensorflow, tmp_path, size):
     Image.new("RGB", size, "teal").save(tmp_path / "small.png")
     line = refusal(without_tensorflow, tmp_path, *given("small.png"))
     assert f"it has {size[0]}x{size[1]} pixels" in line

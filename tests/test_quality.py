@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from nst_tf import jobs
 from nst_tf.config.schema import Config
-from nst_tf.jobs import run
 from tests import command
 from tests.command import ROOT
 
@@ -23,7 +23,7 @@ def saved_loss(tmp_path, **settings):
         padding="zero",  # with which the limits below were measured
         **settings,
     )
-    run.run(config)
+    jobs.run(config)
     return json.loads((tmp_path / "o.run" / "run.json").read_text())["loss"]
 
 

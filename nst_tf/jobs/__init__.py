@@ -11,11 +11,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nst_tf.jobs.isolated import isolated
+    from nst_tf.jobs.isolation import isolated
     from nst_tf.jobs.result import JobResult
-    from nst_tf.jobs.run import run
+    from nst_tf.jobs.runner import run
 
-_MODULES = {"JobResult": "result", "isolated": "isolated", "run": "run"}
+_MODULES = {"JobResult": "result", "isolated": "isolation", "run": "runner"}
 
 __all__ = ["JobResult", "isolated", "run"]
 
@@ -24,10 +24,8 @@ def __getattr__(name: str) -> Any:
     # The supervisor of the command imports this package and needs none of these.
     if name not in _MODULES:
         raise AttributeError(f"module 'nst_tf.jobs' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"nst_tf.jobs.{_MODULES[name]}"), name)
-    globals()[name] = value  # in place of the submodule, which importing it has put there
-    return value
+    return getattr(importlib.import_module(f"nst_tf.jobs.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *__all__})
