@@ -6,7 +6,6 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import keras
-import numpy as np
 
 from nst_tf.config import NetworkSettings
 from nst_tf.engine.pyramid import SideLimit
@@ -42,7 +41,6 @@ class Networks:
         self._settings = settings
         self._spec = spec
         self._network = network
-        self._adain = adain
         if network is None:
             self._weights = weights or load_vgg19(settings.weights, settings.weights_sha256)
             known = self._weights.sha256
@@ -66,16 +64,6 @@ class Networks:
             network = self.objective(precision).network
             return self._get(f"AdaIN {precision}", lambda: AdaIN(network, dtype=precision))
         return self._get(f"AdaIN alone {precision}", lambda: AdaIN(dtype=precision))
-
-    def warm_up(self, precision: str) -> None:
-        """Builds, traces and executes what optimizations from the feed-forward image need.
-
-        In a thread of its own, this overlaps with the computation of targets.
-        """
-        self.objective(precision).warm_up()
-        if self._adain:
-            small = np.zeros((32, 32, 3), np.float32)
-            self.adain(precision)(small, [small])
 
     def side_limit(self) -> SideLimit | None:
         """Returns the shortest side that a network other than VGG19 can process."""

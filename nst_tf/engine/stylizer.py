@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +110,6 @@ class Stylizer:
                 adain=self.config.init == "adain",
             )
         self._styles = StyleCache()
-        self._warm = False
 
     @property
     def precision(self) -> str:
@@ -180,7 +178,6 @@ class Stylizer:
             )
             levels = self._plan(given)
             builder = self._builder(given)
-            self._prepare(builder, levels[0])
             optimizer = MultiscaleOptimizer(
                 levels,
                 builder,
@@ -294,16 +291,6 @@ class Stylizer:
             style_masks=style_masks,
         )
         return self._builder(given), self._plan(given)[-1]
-
-    def _prepare(self, builder: LevelBuilder, level: pyramid.Level) -> None:
-        """Computes the first targets, in a first call while the other graphs are traced."""
-        with ThreadPoolExecutor(1, "nst_tf tracing") as executor:
-            if not self._warm:
-                warming_up = executor.submit(self._networks.warm_up, self.precision)
-            builder.targets(level)
-            if not self._warm:
-                warming_up.result()
-                self._warm = True
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
         content_shape, style_shapes = given.shapes

@@ -11,21 +11,12 @@ import tensorflow as tf
 from nst_tf.models.adain import Moments, moments
 from nst_tf.objective import terms
 from nst_tf.objective.spec import ObjectiveSpec
-from nst_tf.objective.targets import (
-    Statistics,
-    Targets,
-    blended_styles,
-    downsampled,
-    weight_tensors,
-)
+from nst_tf.objective.targets import Statistics, Targets, downsampled
 
 T = TypeVar("T")
 
 _PROBE = 256
 """Side in pixels of the image that the strides of layers are measured with."""
-
-_SMALL = 32
-"""Side in pixels of the image that graphs are warmed up with."""
 
 
 class StyleFeatures(NamedTuple):
@@ -97,26 +88,6 @@ class Objective:
         """
         function = functools.partial(_style, self.network, self.spec, self.encoder_layer)
         return self._run("style_features", function, image, mask)
-
-    def warm_up(self) -> None:
-        """Traces `value_and_gradients` for one style without masks, and evaluates a small image.
-
-        TensorFlow optimizes a graph when it is first executed. Can be called in another thread.
-        """
-        if not self.spec.layers:
-            return
-        shapes = self.network.compute_output_shape((1, _SMALL, _SMALL, 3))
-        activations = {layer: tf.zeros(shapes[layer]) for layer in self.spec.layers}
-        statistics = {
-            layer: self.spec.style_loss.statistics(activations[layer], None)
-            for layer in self.spec.style_layers
-        }
-        targets = Targets(
-            {layer: activations[layer] for layer in self.spec.content_layers},
-            blended_styles(self.spec.style_loss, [statistics], [1.0], {}),
-            weight_tensors(dict.fromkeys(self.spec.terms, 1.0)),
-        )
-        self.value_and_gradients(tf.zeros((1, _SMALL, _SMALL, 3)), targets)
 
     def layer_shapes(self, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
         """Returns height and width of the style layers' activations for an image's."""

@@ -53,14 +53,6 @@ class ObjectiveSpec:
         names += [layer for term in self.extra for layer in term.layers]
         return tuple(dict.fromkeys(names))
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """The names of all terms."""
-        names = [f"content/{layer}" for layer in self.content_layers]
-        names += [f"style/{layer}" for layer in self.style_layers]
-        names += ["tv"] if self.tv_exponent else []
-        return (*names, *(term.name for term in self.extra))
-
 
 def spec_of(settings: LossSettings, extra: tuple[ExtraLoss, ...] = ()) -> ObjectiveSpec:
     """Leaves out what has no weight.
