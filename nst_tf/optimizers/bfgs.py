@@ -1,66 +1,38 @@
-"""BFGS with the full inverse Hessian, through scipy: for small pictures.
+"""BFGS with the full inverse Hessian, through scipy: for few variables.
 
 J. Nocedal and S. Wright, "Numerical Optimization" (2nd ed., 2006), algorithm 6.1.
 """
 
 import sys
+from functools import partial
 
-import numpy as np
+import tensorflow as tf
 from scipy.optimize import minimize as scipy_minimize
 
-from nst_tf.optimizers.problem import (
-    FIRST_MOVE,
-    Array,
-    Bounds,
-    Callback,
-    Result,
-    State,
-    Stop,
-    StopReason,
-    ValueAndGrad,
-    Watch,
-)
+from nst_tf.optimizers.monitor import Monitor
+from nst_tf.optimizers.problem import Problem
+from nst_tf.optimizers.result import Result, StopReason
+from nst_tf.optimizers.scipy_bridge import FlatFunction
 
 
-def minimize(
-    value_and_grad: ValueAndGrad,
-    start: Array,
-    bounds: Bounds | None,
-    num_iterations: int,
-    callback: Callback,
-    stop: Stop,
-    state: State | None = None,
-) -> Result:
-    """Minimises with scipy's BFGS, which has no bounds; see `nst_tf.optimizers.minimize`.
+def minimize(problem: Problem) -> Result:
+    """Minimizes with scipy's BFGS, which has no bounds; see `nst_tf.optimizers.minimize`.
 
     scipy 1.17 holds six matrices of n x n float64 at the peak of its update, as measured.
     """
-    del bounds
-    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
+    monitor = Monitor(problem)
+    return monitor.run(partial(_descend, problem, monitor))
 
-    def descend(x: Array) -> StopReason:
-        gradient = watch.first_evaluation(x)[1].astype(np.float64)
-        # In these units the gradient has length 1, as scipy's first step then has, and such a step
-        # moves few levels.
-        length = float(np.linalg.norm(gradient))
-        unit = FIRST_MOVE * length / float(np.abs(gradient).max())
-        scale = 1.0 / (unit * length)
 
-        def unflatten(flat: np.ndarray) -> Array:
-            return (flat * unit).astype(np.float32).reshape(start.shape)
-
-        def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = watch.evaluate(unflatten(flat))
-            return value * scale, gradient.ravel().astype(np.float64) * (scale * unit)
-
-        scipy_minimize(
-            scaled,
-            x.ravel().astype(np.float64) / unit,
-            jac=True,
-            method="BFGS",
-            callback=lambda flat: watch.step(unflatten(flat)),
-            options={"gtol": 0.0, "maxiter": sys.maxsize},
-        )
-        return StopReason.LINE_SEARCH
-
-    return watch.minimize(descend)
+def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
+    function = FlatFunction(problem, monitor, monitor.first_evaluation(x))
+    # Its own tolerances are off: the monitor's count.
+    scipy_minimize(
+        function,
+        function.initial,
+        jac=True,
+        method="BFGS",
+        callback=function.accept,
+        options={"gtol": 0.0, "maxiter": sys.maxsize},
+    )
+    return StopReason.LINE_SEARCH

@@ -1,98 +1,68 @@
-"""L-BFGS-B through scipy's `fmin_l_bfgs_b`: a bridge between arrays and flat float64 vectors.
+"""L-BFGS-B through scipy's `fmin_l_bfgs_b`: a bridge between tensors and flat float64 vectors.
 
 R. H. Byrd, P. Lu, J. Nocedal and C. Zhu, "A Limited Memory Algorithm for Bound Constrained
 Optimization" (SIAM J. Sci. Comput. 16, 1995).
 """
 
 import sys
+from functools import partial
 
-import numpy as np
+import tensorflow as tf
 from scipy.optimize import fmin_l_bfgs_b
 from threadpoolctl import threadpool_limits
 
-from nst_tf.optimizers.problem import (
-    FIRST_MOVE,
-    Array,
-    Bounds,
-    Callback,
-    Result,
-    State,
-    Stop,
-    StopReason,
-    ValueAndGrad,
-    Watch,
-)
-
-MEMORY = 20
-"""Pairs of steps kept, as in the authors' own use of scipy for textures (Gatys et al. 2015)."""
+from nst_tf.optimizers.monitor import Monitor
+from nst_tf.optimizers.problem import Problem
+from nst_tf.optimizers.result import Result, StopReason
+from nst_tf.optimizers.scipy_bridge import FlatFunction, Vector
 
 SEGMENT = 50
-"""Steps after which scipy begins anew with an empty memory, in every run alike.
+"""Steps after which scipy starts anew with an empty memory, in every run.
 
-scipy's memory cannot be saved. A run that goes on from such a point takes the same steps as one
+scipy's memory cannot be saved. A run that continues from such a point takes the same steps as one
 that was not interrupted. What the lost memory costs is told in the README.
 """
 
 
-class _SegmentEnd(Exception):  # noqa: N818 - an end is no error
-    """Leaves scipy's loop at a boundary."""
+class _SegmentEnd(Exception):  # noqa: N818 - as `StopIteration`
+    """Leaves scipy's loop at the end of a segment."""
 
 
-def minimize(
-    value_and_grad: ValueAndGrad,
-    start: Array,
-    bounds: Bounds | None,
-    num_iterations: int,
-    callback: Callback,
-    stop: Stop,
-    state: State | None = None,
-) -> Result:
-    """Minimises with scipy's L-BFGS-B; see `nst_tf.optimizers.minimize`.
-
-    scipy's own tolerances are off, since they speak of float64 and the function is float32.
-    """
-    watch = Watch(value_and_grad, start, num_iterations, callback, stop, state)
-
-    def unflatten(flat: np.ndarray) -> Array:
-        """Copies scipy's vector, which it goes on changing."""
-        return flat.astype(np.float32).reshape(start.shape)
-
-    def descend(x: Array) -> StopReason:
-        while True:
-            gradient = watch.first_evaluation(x)[1]
-            watch.boundary()
-            try:
-                descend_segment(x, gradient)
-            except _SegmentEnd:
-                x = watch.x
-            else:
-                return StopReason.LINE_SEARCH
-
-    def descend_segment(x: Array, gradient: Array) -> None:
-        # With bounds, the first trial is the whole gradient away: scaled, it moves few levels.
-        scale = FIRST_MOVE / float(np.abs(gradient).max())
-
-        def scaled(flat: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = watch.evaluate(unflatten(flat))
-            return value * scale, gradient.ravel().astype(np.float64) * scale
-
-        def count(flat: np.ndarray) -> None:
-            watch.step(unflatten(flat))
-            if watch.iterations % SEGMENT == 0:
-                raise _SegmentEnd
-
-        fmin_l_bfgs_b(
-            scaled,
-            x.ravel().astype(np.float64),
-            bounds=None if bounds is None else [bounds] * x.size,
-            m=MEMORY,
-            factr=0.0,
-            pgtol=0.0,
-            maxiter=sys.maxsize,
-            maxfun=sys.maxsize,
-            callback=count,
-        )
-
+def minimize(problem: Problem) -> Result:
+    """Minimizes with scipy's L-BFGS-B; see `nst_tf.optimizers.minimize`."""
+    monitor = Monitor(problem)
     # Two BLAS threads make scipy's vector arithmetic three times slower than one.
     with threadpool_limits(1, user_api="blas"):
-        return watch.minimize(descend)
+        return monitor.run(partial(_descend, problem, monitor))
+
+
+def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
+    while True:
+        evaluation = monitor.first_evaluation(x)
+        monitor.save_restart_point()
+        try:
+            _descend_segment(problem, monitor, FlatFunction(problem, monitor, evaluation))
+        except _SegmentEnd:
+            x = monitor.x
+        else:
+            return StopReason.LINE_SEARCH
+
+
+def _descend_segment(problem: Problem, monitor: Monitor, function: FlatFunction) -> None:
+    def accept(z: Vector) -> None:
+        function.accept(z)
+        if monitor.iterations % SEGMENT == 0:
+            raise _SegmentEnd
+
+    # Its own tolerances and limits are off: the monitor's count.
+    fmin_l_bfgs_b(
+        function,
+        function.initial,
+        bounds=function.bounds,
+        m=problem.history,
+        factr=0.0,
+        pgtol=0.0,
+        maxiter=sys.maxsize,
+        maxfun=sys.maxsize,
+        callback=accept,
+    )

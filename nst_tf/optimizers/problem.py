@@ -1,282 +1,187 @@
-"""What every minimiser shares: its vocabulary, and the watch kept over a function's values."""
+"""The arguments of `nst_tf.optimizers.minimize`, checked and converted once for all methods."""
 
-import enum
-from collections import deque
+import math
+import numbers
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import tensorflow as tf
 
-Array = npt.NDArray[np.float32]
-ValueAndGrad = Callable[[Array], tuple[float, Array]]
-Bounds = tuple[float, float]
-State = dict[str, npt.NDArray[Any]]
-"""All that a method needs to go on as if it had not been interrupted, as plain arrays."""
+from nst_tf.errors import InputError, did_you_mean
+from nst_tf.optimizers.result import State, Step
 
-FIRST_MOVE = 2.0
-"""How far a first step may move a variable: of two levels of 255, as pictures go."""
-
-_MAX_RESTARTS = 3
-_EXPLOSION = 1e6
-_STALL_STEPS = 20
-_STALL_DECREASE = 1e-4
+_METHODS = ("lbfgs", "l-bfgs-b", "bfgs", "adam")
+_HISTORY_DTYPES = ("bfloat16", "float32", "float64")
 
 
-class StopReason(enum.StrEnum):
-    """Why a minimisation ended, in words."""
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is to be minimized, and how.
 
-    NUM_ITERATIONS = "all iterations were done"
-    CONVERGED = "converged: the loss falls by less than 0.01 % in 20 iterations"
-    LINE_SEARCH = "converged: no step along the gradient lowers the loss any more"
-    NO_GRADIENT = "the gradient is zero"
-    NOT_FINITE = "numerical failure: the loss or its gradient is not finite"
-    EXPLODED = "numerical failure: the loss grew to a million times its first value"
-    STOPPED = "stopped on request"
+    Attributes:
+        value_and_gradients: The function.
+        initial: The initial point, float32 or float64, within the bounds.
+        method: "lbfgs", "l-bfgs-b", "bfgs", "adam" or a `keras.optimizers.Optimizer`.
+        low: Lower bound of every variable; -inf without bounds.
+        high: Upper bound of every variable; inf without bounds.
+        max_iterations: Steps at most, at least 0.
+        initial_step: Largest change of any variable in the first trial step, above 0.
+        history: Pairs of steps kept at most, at least 1.
+        history_dtype: Type in which the pairs are kept.
+        tolerance: Relative decrease over 20 iterations below which the method has converged.
+        callback: Called after each step.
+        should_stop: Called after each evaluation.
+        state: What `Step.state` returned, or None.
+    """
+
+    value_and_gradients: Callable[[tf.Tensor], tuple[Any, Any]]
+    initial: tf.Tensor
+    method: Any
+    low: float
+    high: float
+    max_iterations: int
+    initial_step: float
+    history: int
+    history_dtype: tf.DType
+    tolerance: float
+    callback: Callable[[Step], bool | None] | None
+    should_stop: Callable[[], bool] | None
+    state: State | None
 
     @property
-    def is_failure(self) -> bool:
-        """Whether the numbers gave out."""
-        return self in (StopReason.NOT_FINITE, StopReason.EXPLODED)
+    def is_bounded(self) -> bool:
+        """Whether there are bounds."""
+        return self.low > -math.inf or self.high < math.inf
 
 
-@dataclass(frozen=True)
-class Step:
-    """One accepted step, as a callback sees it.
+def build(
+    value_and_gradients: Callable[[tf.Tensor], tuple[Any, Any]],
+    initial: Any,
+    *,
+    method: Any,
+    bounds: tuple[float, float] | None,
+    max_iterations: int,
+    initial_step: float,
+    history: int,
+    history_dtype: Any,
+    tolerance: float,
+    callback: Callable[[Step], bool | None] | None,
+    should_stop: Callable[[], bool] | None,
+    state: State | None,
+) -> Problem:
+    """Checks the arguments of `minimize` and converts them.
 
-    Attributes:
-        iteration: Its number, from 1.
-        evaluations: How often the function has been evaluated so far.
-        value: The function's value at `x`.
-        x: The new point; a copy that the receiver may keep.
-        state: Copies the state that a minimisation can go on from. It is that of this step, or of
-            an earlier one where the method cannot be resumed in between, until the next step is
-            done.
+    Returns:
+        The problem.
+
+    Raises:
+        InputError: An argument is of the wrong type or out of its range.
     """
-
-    iteration: int
-    evaluations: int
-    value: float
-    x: Array
-    state: Callable[[], State]
-
-
-Callback = Callable[[Step], bool | None]
-Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Result:
-    """The end of a minimisation.
-
-    Attributes:
-        x: The best point evaluated, within the bounds where there are any.
-        value: The function's value there.
-        first_value: The function's value at the start; the same where nothing was gained.
-        iterations: Steps taken.
-        evaluations: Evaluations made.
-        stop_reason: Why it ended.
-    """
-
-    x: Array
-    value: float
-    first_value: float
-    iterations: int
-    evaluations: int
-    stop_reason: StopReason
+    _check_method(method)
+    # scipy's BFGS has no bounds.
+    low, high = _interval(None if method == "bfgs" else bounds)
+    x = tf.clip_by_value(_point(initial), low, high)
+    return Problem(
+        value_and_gradients,
+        x,
+        method,
+        low,
+        high,
+        _integer("max_iterations", max_iterations, 0),
+        _number("initial_step", initial_step, above=True),
+        _integer("history", history, 1),
+        x.dtype if history_dtype is None else _history_dtype(history_dtype),
+        _number("tolerance", tolerance),
+        callback,
+        should_stop,
+        state,
+    )
 
 
-class Ended(Exception):  # noqa: N818 - an end is no error
-    """Leaves a library's minimiser from inside one of its calls."""
+def _check_method(method: Any) -> None:
+    if isinstance(method, str):
+        if method in _METHODS:
+            return
+    else:
+        import keras
 
-    def __init__(self, reason: StopReason) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        if isinstance(method, keras.optimizers.Optimizer):
+            return
+    raise InputError(
+        "wrong method",
+        f"received {method!r}; allowed are {', '.join(_METHODS)} and Keras optimizers",
+        did_you_mean(str(method), _METHODS),
+    )
 
 
-class Watch:
-    """Keeps count of evaluations and steps, refuses bad values and remembers the best point.
-
-    A minimiser of a library has no good answer to a NaN: scipy's reports success far from the
-    optimum. So no bad value ever reaches it; `evaluate` raises instead, and the best point stays.
-
-    Args:
-        value_and_grad: The function.
-        start: The first point.
-        num_iterations: How many steps are allowed, those before a resumption included.
-        callback: Called after each step.
-        stop: Asked after each evaluation whether this shall be the end.
-        state: What `Step.state` gave, to go on from there.
-    """
-
-    def __init__(
-        self,
-        value_and_grad: ValueAndGrad,
-        start: Array,
-        num_iterations: int,
-        callback: Callback,
-        stop: Stop,
-        state: State | None = None,
-    ) -> None:
-        self._value_and_grad = value_and_grad
-        self._num_iterations = num_iterations
-        self._callback = callback
-        self._stop = stop
-        self._recent: deque[float] = deque(maxlen=_STALL_STEPS + 1)
-        self._last: tuple[Array, float, Array] | None = None
-        self._restored = state
-        self.x, self._best_x, self._best_value = start, start, np.inf
-        self._first_value = np.inf
-        self._evaluations_at_step = 0
-        self._method_state: Callable[[], State] = dict
-        self._boundary: State | None = None
-        self.iterations = 0
-        self.evaluations = 0
-        if state is not None:
-            self.x, self._best_x = state["x"], state["best_x"]
-            self._best_value = float(state["best_value"])
-            self._first_value = float(state["first_value"])
-            self._recent.extend(state["recent"].tolist())
-            self.iterations = int(state["iterations"])
-            # The last evaluation has to be made again: only its point was kept.
-            self.evaluations = int(state["evaluations"]) - 1
-
-    def evaluate(self, x: Array) -> tuple[float, Array]:
-        """Evaluates the function, or repeats its last answer where `x` has not changed.
-
-        Args:
-            x: A point, of the shape of the start.
-
-        Returns:
-            Value and gradient, both finite.
-
-        Raises:
-            Ended: The value or the gradient is not finite, or the end is asked for.
-        """
-        if self._last is not None and np.array_equal(x, self._last[0]):
-            return self._last[1:]
-        value, gradient = self._value_and_grad(x)
-        self.evaluations += 1
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise Ended(StopReason.NOT_FINITE)
-        if value < self._best_value:
-            self._best_x, self._best_value = x.copy(), value
-        self._last = x.copy(), value, gradient
-        if self._first_value == np.inf:
-            self._first_value = value
-        if self._stop():
-            raise Ended(StopReason.STOPPED)
-        return value, gradient
-
-    def first_evaluation(self, x: Array) -> tuple[float, Array]:
-        """Evaluates the point that a method begins with.
-
-        Args:
-            x: Where it begins.
-
-        Returns:
-            Value and gradient, which is not zero.
-
-        Raises:
-            Ended: No iterations are left, or the gradient is zero.
-        """
-        value, gradient = self.evaluate(x)
-        self._evaluations_at_step = self.evaluations
-        if self.iterations >= self._num_iterations:
-            raise Ended(StopReason.NUM_ITERATIONS)
-        if not gradient.any():
-            raise Ended(StopReason.NO_GRADIENT)
-        return value, gradient
-
-    def step(self, x: Array) -> None:
-        """Counts an accepted step and decides whether it was the last.
-
-        Args:
-            x: The point reached.
-
-        Raises:
-            Ended: All iterations are done, the loss stalls or explodes, or the callback asks for
-                the end.
-        """
-        value, _ = self.evaluate(x)
-        if value > _EXPLOSION * abs(self._first_value):
-            raise Ended(StopReason.EXPLODED)
-        self.x = x.copy()
-        self.iterations += 1
-        self._evaluations_at_step = self.evaluations
-        self._recent.append(value)
-        if self._callback(Step(self.iterations, self.evaluations, value, x.copy(), self._state)):
-            raise Ended(StopReason.STOPPED)
-        if self.iterations >= self._num_iterations:
-            raise Ended(StopReason.NUM_ITERATIONS)
-        if len(self._recent) > _STALL_STEPS:
-            decrease = self._recent[0] - min(self._recent)
-            if decrease < _STALL_DECREASE * abs(self._recent[0]):
-                raise Ended(StopReason.CONVERGED)
-
-    def resume(self, method_state: Callable[[], State]) -> State | None:
-        """Hands a method the state to go on from, once, and learns where its own is to be had.
-
-        Args:
-            method_state: Copies the method's own arrays.
-
-        Returns:
-            What `method_state` gave before the interruption, or None for a fresh start.
-        """
-        self._method_state = method_state
-        restored, self._restored = self._restored, None
-        return restored
-
-    def boundary(self) -> None:
-        """Keeps the state of now as the one to go on from, for a method that forgets what it knows.
-
-        A method of a library has a memory that cannot be saved. Where every run empties it after
-        the same steps, one that is resumed there goes the same way.
-        """
-        self._boundary = None
-        self._boundary = self._state()
-
-    def minimize(self, descend: Callable[[Array], StopReason]) -> Result:
-        """Runs a method to its end, and again from the best point where it broke down.
-
-        Args:
-            descend: Runs the method from a point with an empty memory; calls `evaluate` and `step`,
-                and returns a reason or lets `Ended` pass.
-
-        Returns:
-            The best point, after three restarts at most.
-        """
-        x = self.x
-        for _ in range(1 + _MAX_RESTARTS):
-            before = self.iterations
-            try:
-                reason = descend(x)
-            except Ended as ended:
-                reason = ended.reason
-            broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
-            if not broke_down or self.iterations == before:
-                break
-            x = self.x = self._best_x
-        return Result(
-            self._best_x,
-            self._best_value,
-            self._first_value,
-            self.iterations,
-            self.evaluations,
-            reason,
+def _interval(bounds: Any) -> tuple[float, float]:
+    if bounds is None:
+        return -math.inf, math.inf
+    try:
+        low, high = map(float, bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not low < high:
+        raise InputError(
+            "wrong bounds",
+            f"received {bounds!r}",
+            "give None or a pair of numbers, the lower one first",
         )
+    return low, high
 
-    def _state(self) -> State:
-        if self._boundary is not None:
-            return self._boundary
-        return {
-            "x": self.x,
-            "best_x": self._best_x,
-            "best_value": np.array(self._best_value),
-            "first_value": np.array(self._first_value),
-            "recent": np.array(self._recent),
-            "iterations": np.array(self.iterations),
-            "evaluations": np.array(self._evaluations_at_step),
-            **self._method_state(),
-        }
+
+def _integer(name: str, value: Any, minimum: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    if number < minimum or isinstance(value, bool):
+        raise InputError(
+            f"wrong {name}", f"received {value!r}", f"give an integer of at least {minimum}"
+        )
+    return number
+
+
+def _number(name: str, value: Any, above: bool = False) -> float:
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    number = float(value) if real else math.nan
+    if not (math.isfinite(number) and (number > 0 if above else number >= 0)):
+        allowed = "above 0" if above else "of at least 0"
+        raise InputError(f"wrong {name}", f"received {value!r}", f"give a number {allowed}")
+    return number
+
+
+def _history_dtype(dtype: Any) -> tf.DType:
+    try:
+        name = tf.as_dtype(dtype).name
+    except TypeError:
+        name = str(dtype)
+    if name not in _HISTORY_DTYPES:
+        raise InputError(
+            "wrong history_dtype",
+            f"received {name!r}; allowed are None, {', '.join(_HISTORY_DTYPES)}",
+            did_you_mean(name, _HISTORY_DTYPES),
+        )
+    return tf.as_dtype(name)
+
+
+def _point(initial: Any) -> tf.Tensor:
+    try:
+        x = tf.convert_to_tensor(initial)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "wrong initial point", f"it cannot be made a tensor: {error}", "give an array of floats"
+        ) from error
+    if x.dtype.is_integer:
+        x = tf.cast(x, tf.float32)
+    if x.dtype not in (tf.float32, tf.float64):
+        why, remedy = f"it is of type {x.dtype.name}", "cast it to float32 or float64"
+    elif 0 in x.shape:
+        why, remedy = f"it is of shape {tuple(x.shape)}", "give at least one variable"
+    elif not tf.reduce_all(tf.math.is_finite(x)):
+        why, remedy = "it has NaN or infinite elements", "give finite ones"
+    else:
+        return x
+    raise InputError("wrong initial point", why, remedy)
