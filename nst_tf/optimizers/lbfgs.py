@@ -11,7 +11,6 @@ Simple Constraints" (SIAM J. Control Optim. 20, 1982): a variable at a bound sta
 negative gradient points outside, and trial points are projected.
 """
 
-from collections.abc import Iterator
 from functools import partial, reduce
 
 import numpy as np
@@ -38,7 +37,7 @@ _FLOOR = 0.1
 """Added to every mean squared gradient, as a share of their mean over all variables."""
 
 _BLOCK = 4
-"""Rows of the history converted at once if it is kept in another type."""
+"""Rows of the history converted at once where it is kept in another type."""
 
 
 def minimize(problem: Problem) -> Result:
@@ -294,11 +293,16 @@ class InverseHessian:
     def _products(self, matrix: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
         """Returns the products of the rows of a matrix with a vector, in float64."""
         if matrix.dtype == self._dtype:
-            products = tf.linalg.matvec(matrix, tf.cast(v, self._dtype))
+            products = tf.linalg.matvec(matrix, v)
         else:
             v = tf.cast(v, self._dtype)
-            blocks = [tf.linalg.matvec(rows, v) for _, rows in self._blocks(matrix)]
-            products = tf.concat(blocks, axis=0)
+            products = tf.concat(
+                [
+                    tf.linalg.matvec(tf.cast(matrix[rows], self._dtype), v)
+                    for rows in self._blocks()
+                ],
+                axis=0,
+            )
         return tf.cast(products, tf.float64)
 
     def _combination(self, matrix: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -309,16 +313,16 @@ class InverseHessian:
         return reduce(
             tf.add,
             (
-                tf.linalg.matvec(rows, weights[block], transpose_a=True)
-                for block, rows in self._blocks(matrix)
+                tf.linalg.matvec(
+                    tf.cast(matrix[rows], self._dtype), weights[rows], transpose_a=True
+                )
+                for rows in self._blocks()
             ),
         )
 
-    def _blocks(self, matrix: tf.Tensor) -> Iterator[tuple[slice, tf.Tensor]]:
-        """Yields few rows at once, converted to the type of the vectors."""
-        for first in range(0, self._rows, _BLOCK):
-            block = slice(first, first + _BLOCK)
-            yield block, tf.cast(matrix[block], self._dtype)
+    def _blocks(self) -> list[slice]:
+        """Returns the rows that are converted at once where they are kept in another type."""
+        return [slice(first, first + _BLOCK) for first in range(0, self._rows, _BLOCK)]
 
 
 def _flat(tensor: tf.Tensor) -> tf.Tensor:
