@@ -179,7 +179,8 @@ def prepare_tensorflow(threads: int, deterministic: bool) -> None:
     Raises:
         MachineError: TensorFlow computes in this process already with other settings.
     """
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default, fixed against changes
+    # The default depends on the processor and on TensorFlow's version. Read when it is imported.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
     if deterministic:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         os.environ.pop("TF_XLA_FLAGS", None)

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # as in the command, whose results tests repeat
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Fuzzing guided by coverage: `python -m tests.fuzz pictures -max_total_time=600`.
+"""Fuzzing guided by coverage: `python -m tests.fuzz images -max_total_time=600`.
 
-Needs `pip install -e ".[fuzz]"`. Any bytes, taken for a picture, a configuration or a weights file,
+Needs `pip install -e ".[fuzz]"`. Any bytes, taken for an image, a configuration or a weights file,
 must end in what was asked for or in an `InputError`; libFuzzer stops at anything else, and at what
 takes more than its limits of time and memory. Options after the target are libFuzzer's own.
 """
@@ -22,18 +22,18 @@ from tests.test_images_fuzz import FORMATS, LIMIT, file_of
 _LIMITS = ("-rss_limit_mb=2048", "-timeout=10")
 
 
-def picture(data: bytes, folder: Path) -> None:
+def fuzz_image(data: bytes, folder: Path) -> None:
     del folder
     decoding.decode(data, LIMIT, "fuzz")
 
 
-def configuration(data: bytes, folder: Path) -> None:
+def fuzz_configuration(data: bytes, folder: Path) -> None:
     file = folder / "fuzz.yaml"
     file.write_bytes(data)
     config.load_config(file)
 
 
-def weights(data: bytes, folder: Path) -> None:
+def fuzz_weights(data: bytes, folder: Path) -> None:
     file = folder / "fuzz.npz"
     file.write_bytes(data)
     weights.read(file, {"conv/kernel": (3, 3, 3, 2), "conv/bias": (2,)}, None)
@@ -41,14 +41,16 @@ def weights(data: bytes, folder: Path) -> None:
 
 def seeds(target: str) -> list[bytes]:
     """Returns files to start from; weights are found from nothing, as their table is small."""
-    if target == "pictures":
+    if target == "images":
         return [file_of(format_) for format_ in FORMATS]
     if target == "configurations":
         return [path.read_bytes() for path in Path("configs").glob("*.yaml")]
     return []
 
 
-TARGETS = {"pictures": picture, "configurations": configuration, "weights": weights}
+TARGETS = {
+    "images": fuzz_image, "configurations": fuzz_configuration, "weights": fuzz_weights,
+}  # fmt: skip
 
 
 def main() -> None:

@@ -173,7 +173,9 @@ def test_RUN_23_a_fingerprint_changes_with_images_and_weights():
         ("l-bfgs-b", 60, (7, 49, 50, 51, 60, 115)),
     ],
 )
-def test_RUN_17_a_resumed_run_ends_in_the_same_bytes(optimizer, iterations, resumed_at, tmp_path):
+def test_RUN_17_a_resumed_run_ends_in_the_same_bytes(
+    optimizer, iterations, resumed_at, tmp_path, tiny_features
+):
     config = Config(
         image_size=48, style_scale=1, num_iterations=iterations, pyramid=f"32:{iterations}",
         optimizer=optimizer,
@@ -185,7 +187,7 @@ def test_RUN_17_a_resumed_run_ends_in_the_same_bytes(optimizer, iterations, resu
             point = Checkpoint(event.iteration, {}, {}, event.iteration, event.state())
             (tmp_path / str(event.iteration)).write_bytes(b"".join(checkpoint.encode(point)))
 
-    stylizer = Stylizer(config)
+    stylizer = Stylizer(config, network=tiny_features)
     whole = stylizer(content, style, callbacks=[save])
     assert whole.iterations == 2 * iterations
     for iteration in resumed_at:
@@ -196,7 +198,7 @@ def test_RUN_17_a_resumed_run_ends_in_the_same_bytes(optimizer, iterations, resu
         assert resumed.evaluations == whole.evaluations
 
 
-def test_a_state_asked_for_late_is_that_of_the_last_iteration():
+def test_a_state_asked_for_late_is_that_of_the_last_iteration(tiny_features):
     content, style = read_images()
     config = Config(image_size=32, style_scale=1, num_iterations=30, pyramid="none", init="content")
     seen = []
@@ -207,7 +209,7 @@ def test_a_state_asked_for_late_is_that_of_the_last_iteration():
         evaluations += 1
         return evaluations == 9
 
-    stylizer = Stylizer(config)
+    stylizer = Stylizer(config, network=tiny_features)
     whole = stylizer(content, style)
     cut = stylizer(content, style, callbacks=[seen.append], should_stop=should_stop)
     assert cut.stop_reason == "stopped on request"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf import Config, load_config, stylize
+from nst_tf import Config, Stylizer, load_config, stylize
 from nst_tf.image import color
 from nst_tf.image.resize import resize
 from nst_tf.io.images import read
@@ -41,7 +41,9 @@ def images():
 
 @pytest.fixture(scope="module")
 def plain(images, parameters):
-    return stylize(images[0], images[1], Config(**BASE), weights=parameters).image
+    stylizer = Stylizer(Config(**BASE), weights=parameters)
+    yield stylizer(images[0], images[1]).image
+    del stylizer  # as long as it lives, calls of `stylize` share its networks
 
 
 @pytest.mark.parametrize("settings", ALONE, ids=str)
@@ -55,7 +57,7 @@ def test_each_control_alone_changes_the_picture_and_keeps_its_range(
     assert not result.failure
 
 
-def test_bounds_change_the_picture_once_a_pixel_meets_one(images, parameters):
+def test_bounds_change_the_picture_once_a_pixel_meets_one(images, plain, parameters):
     held, free = (
         stylize(
             images[0], images[1],

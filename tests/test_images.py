@@ -113,7 +113,7 @@ def test_IMG_03_unreadable_file_is_refused_as_another_user(tmp_path):
     path = tmp_path / "secret.png"
     path.write_bytes(b"x")
     path.chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     script = """
         import os, sys, pathlib

@@ -41,14 +41,15 @@ class Networks:
         self._settings = settings
         self._spec = spec
         self._network = network
+        self._encodes = False
+        known: Hashable
         if network is None:
             self._weights = weights or load_vgg19(settings.weights, settings.weights_sha256)
             known = self._weights.sha256
             self._encodes = adain and (known, settings.padding, settings.pooling) == _ENCODER
         else:
-            known = ""
-            self._encodes = False
-        # Arrays or models that were handed over have no name by which equal ones could be found.
+            known = weakref.ref(network)  # equal to others as long as the model lives
+        # Arrays that were handed over have no name by which equal ones could be found.
         self._name = (known, settings.padding, settings.pooling, spec) if known else None
         self._in_use: dict[str, Any] = {}
 

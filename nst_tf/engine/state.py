@@ -1,4 +1,4 @@
-"""Where an optimization stands, as plain data: what a checkpoint saves."""
+"""The state of an optimization as plain data, which a checkpoint saves."""
 
 from dataclasses import dataclass
 from typing import Any

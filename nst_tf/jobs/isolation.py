@@ -1,4 +1,4 @@
-"""Runs a job in a child process, which a server survives whatever happens to it."""
+"""Runs a job in a child process, so that its crash does not end the parent."""
 
 import json
 import os

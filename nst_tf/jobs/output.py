@@ -1,4 +1,4 @@
-"""Saves the image of a job, and reads it back as whoever opens the file will see it."""
+"""Saves the image of a job, and reads it back from the file."""
 
 import json
 from pathlib import Path
