@@ -21,9 +21,12 @@ from tests.command import PALACE, STYLE
 
 
 def flags(output, **changes):
+    """Settings of a run with few layers, whose start is short."""
     settings = {
+        "content_layers": "block2_conv1", "style_layers": "block1_conv1,block2_conv1",
+        "init": "content",
         "content_image": PALACE, "style_image": STYLE, "output_image": output, "image_size": 48,
-        "style_scale": 1, "num_iterations": 30, "pyramid": "32:15", "print_iter": 0,
+        "style_scale": 1, "num_iterations": 60, "pyramid": "32:30", "print_iter": 0,
         "checkpoint_seconds": 0.01,
     }  # fmt: skip
     return [f"--{name}={value}" for name, value in {**settings, **changes}.items()]
