@@ -65,9 +65,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nst_tf' has no attribute {name!r}")
     path = _MODULES.get(name, name)
     if path.partition(".")[0] in _WITH_KERAS:
-        from nst_tf.models.backend import check_backend
+        from nst_tf.models.backend import import_keras
 
-        check_backend()
+        import_keras()
     module = importlib.import_module(f"nst_tf.{path}")
     return getattr(module, name) if name in _MODULES else module
 

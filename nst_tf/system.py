@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from nst_tf.errors import MachineError
+from nst_tf.errors import MachineError, warn
 
 try:
     import resource
@@ -169,37 +169,55 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
-def prepare_tensorflow(threads: int, deterministic: bool) -> None:
-    """Imports TensorFlow and configures it for the whole process, before it computes anything.
+def prepare_environment(deterministic: bool) -> None:
+    """Sets the environment variables that TensorFlow reads when it is imported.
 
     Args:
-        threads: Number of threads of an operation; with 0, one for each core.
-        deterministic: Whether operations must give the same bits each time, or be refused.
-
-    Raises:
-        MachineError: TensorFlow computes in this process already with other settings.
+        deterministic: Whether operations must give the same bits each time.
     """
-    # The default depends on the processor and on TensorFlow's version. Read when it is imported.
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on processor and version
     if deterministic:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         os.environ.pop("TF_XLA_FLAGS", None)
+
+
+def configure_tensorflow(threads: int, deterministic: bool) -> None:
+    """Configures TensorFlow for the whole process, which is possible before it computes anything.
+
+    Args:
+        threads: Number of threads of an operation; 0 leaves it as it is, by default one for each
+            core. Where it is too late to set it, a warning says so.
+        deterministic: Whether operations must give the same bits each time, or be refused.
+
+    Raises:
+        MachineError: It is too late for `deterministic`.
+    """
     import tensorflow as tf
 
-    try:
-        if threads:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-        if deterministic:
-            tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:
-        raise MachineError(
-            "cannot set threads or deterministic",
-            "TensorFlow computes in this process already with other settings",
-            "set them before the first computation, or start another process",
-        ) from error
+    threading_ = tf.config.threading
     if deterministic:
+        try:
+            threading_.set_inter_op_parallelism_threads(1)
+        except RuntimeError as error:
+            raise MachineError(
+                "cannot set deterministic",
+                "TensorFlow computes in this process already, several operations at a time",
+                "set it before the first computation, or use the command or nst_tf.jobs.isolated, "
+                "which run in a process of their own",
+            ) from error
         tf.config.experimental.enable_op_determinism()
         tf.config.experimental.enable_tensor_float_32_execution(False)
+    if not threads:
+        return
+    before = threading_.get_intra_op_parallelism_threads()
+    try:
+        threading_.set_intra_op_parallelism_threads(threads + 1)  # equal ones are never refused
+        threading_.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        warn(
+            f"threads stay {before or 'one for each core'}: TensorFlow computes in this process "
+            "already, and takes another number before its first computation only"
+        )
 
 
 def processor() -> dict[str, str]:
@@ -225,6 +243,11 @@ def _processor_model() -> str:
             output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             return output.strip() or machine
     return platform.processor() or machine
+
+
+def expand_home(path: str) -> str:
+    """Replaces `~` or `~user` at the beginning of a path by the home folder, if there is one."""
+    return os.path.expanduser(path)  # noqa: PTH111 - that of Path fails where there is none
 
 
 def display_path(path: Path | str) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -13,12 +13,16 @@ from nst_tf.jobs.exits import STOP_SIGNALS
 _SAME_SECONDS = 0.5
 """Within this time a signal counts once: Ctrl-C reaches a child by itself and from its parent."""
 
+_IMPATIENT = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+"""The signals that somebody sends again to end a process at once. The others are warnings, which
+may come every second."""
+
 
 @contextlib.contextmanager
 def capture_signals() -> Iterator[list[int]]:
     """Collects the signals that ask for the end, in place of ending.
 
-    A second one of the same kind, half a second later or more, has its former effect: SIGINT
+    A second SIGINT, SIGTERM or SIGHUP, half a second later or more, has its former effect: SIGINT
     raises KeyboardInterrupt, the others kill. Ignored signals, as SIGHUP under nohup, stay
     ignored. Signals that were blocked are unblocked once they are captured. Outside the main
     thread, where no handler can be installed, nothing is collected.
@@ -28,29 +32,43 @@ def capture_signals() -> Iterator[list[int]]:
     """
     received: list[int] = []
     times: dict[int, float] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
     def receive(number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if number not in times:
             times[number] = now
             received.append(number)
-        elif now - times[number] >= _SAME_SECONDS:
+        elif now - times[number] >= _SAME_SECONDS and signal.Signals(number).name in _IMPATIENT:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
+    with handled(receive) as before:
+        unblock_signals()
+        yield received
+
+
+@contextlib.contextmanager
+def handled(receive: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
+    """Lets a function receive the signals that ask for the end, except ignored ones.
+
+    Args:
+        receive: The handler.
+
+    Yields:
+        The handlers before, by signal, which are restored at the end. They are none outside the
+        main thread, where no handler can be installed.
+    """
     before: dict[int, Any] = {
         number: handler
         for number in STOP_SIGNALS
-        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)  # None: one in C
     }
+    if threading.current_thread() is not threading.main_thread():
+        before = {}
     for number in before:
         signal.signal(number, receive)
-    unblock_signals()
     try:
-        yield received
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,36 +10,55 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
-from nst_tf.cli.signals import block_signals, capture_signals, unblock_signals
-from nst_tf.jobs.exits import STOP_SIGNALS, explain_exit
+from nst_tf.cli.signals import block_signals, capture_signals, handled, unblock_signals
+from nst_tf.jobs.exits import TAIL_BYTES, explain_exit
 
 _CHILD = "NST_TF_CHILD"
-"""The environment variable that tells a process that it is the child."""
+"""The environment variable that tells a process that it is the child: a descriptor for what
+libraries print, or "-1" for none."""
+
+_READ_SECONDS = 1.0
+"""How long to wait for what a dead child printed, which nothing but a process of its own delays."""
 
 
 def run_in_subprocess() -> int:
     """Runs the command in a child process, and passes on the signals that ask for the end.
 
-    The child is started with the command line of this process, and arrives here again.
+    The child arrives here again. It is a new process of Python, never a fork: where TensorFlow
+    computes in this process, as in a notebook, a fork of it would wait for ever.
 
     Returns:
         The exit code of the child; 3 where it was killed, 128 + N where a signal N stopped it.
     """
-    if os.environ.pop(_CHILD, ""):
-        _exit(_run_child())
+    if descriptor := os.environ.pop(_CHILD, ""):
+        _exit(_run_child(int(descriptor)))
+    _open_closed_descriptors(0, 1, 2)
+    read, write = os.pipe()
+    inherits = os.name == "posix"  # elsewhere a child is given no other descriptors than 0 to 2
+    program, environment = _program()
     block_signals()  # until the child captures them
-    child = subprocess.Popen(
-        [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, _CHILD: "1"},
-        stdin=subprocess.PIPE,
-    )
-    for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda number, _: _pass_on(child, number))
-    unblock_signals()
-    code = child.wait()
-    error = explain_exit(code)
+    try:
+        child = subprocess.Popen(
+            program,
+            env={**environment, _CHILD: str(write if inherits else -1)},
+            stdin=subprocess.PIPE,
+            pass_fds=[write] if inherits else [],
+        )
+    except BaseException:
+        unblock_signals()
+        raise
+    finally:
+        os.close(write)
+    printed = bytearray()
+    reader = threading.Thread(target=_keep_end, args=[read, printed], daemon=True)
+    with child, handled(lambda number, _: _pass_on(child, number)):
+        unblock_signals()
+        reader.start()
+        code = child.wait()
+    reader.join(_READ_SECONDS)
+    error = explain_exit(code, bytes(printed))
     if error is None:
         return code
     with contextlib.suppress(OSError, ValueError):
@@ -47,20 +66,49 @@ def run_in_subprocess() -> int:
     return error.exit_code
 
 
+def _program() -> tuple[list[str], dict[str, str]]:
+    """Returns the command line and the environment of the child.
+
+    The command line of this process is repeated, with all options of Python, where it is that of
+    the command. In a notebook or in a script that runs this module it would begin the notebook or
+    the script again.
+    """
+    arguments = sys.argv[1:]
+    for module in ("nst_tf.main", "nst_tf"):
+        own = ["-m", module, *arguments]
+        if sys.orig_argv[-len(own) :] == own:
+            return [sys.executable, *sys.orig_argv[1:]], dict(os.environ)
+    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+    return [sys.executable, "-P", "-m", "nst_tf.main", *arguments], environment
+
+
 def _pass_on(child: "subprocess.Popen[bytes]", number: int) -> None:
     if os.name == "posix":  # elsewhere the terminal reaches both
         child.send_signal(number)
 
 
-def _run_child() -> int:
+def _keep_end(descriptor: int, printed: bytearray) -> None:
+    """Reads a pipe to its end, so that the child never waits, and keeps the last bytes."""
+    with contextlib.suppress(OSError), os.fdopen(descriptor, "rb", buffering=0) as pipe:
+        while data := pipe.read(TAIL_BYTES):
+            printed += data
+            del printed[:-TAIL_BYTES]
+
+
+def _run_child(descriptor: int) -> int:
     argv = sys.argv[1:]
-    _open_closed_descriptors()
+    _open_closed_descriptors(1, 2)
     with capture_signals() as received:
         threading.Thread(target=_stop_with_parent, args=[received], daemon=True).start()
         if "--debug" not in argv:
-            _silence_libraries()
+            _redirect_libraries(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
         from nst_tf.cli import command  # not in the parent
+        from nst_tf.models import backend
 
+        backend.take_process()
         return command.execute(argv, received)
 
 
@@ -71,22 +119,29 @@ def _stop_with_parent(received: list[int]) -> None:
     received.append(signal.SIGTERM)
 
 
-def _open_closed_descriptors() -> None:
-    """Keeps the descriptors of stdout and stderr from becoming those of other files."""
-    for descriptor in (1, 2):
+def _open_closed_descriptors(*descriptors: int) -> None:
+    """Keeps the descriptors of the standard streams from becoming those of other files."""
+    for descriptor in descriptors:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_WRONLY)
+            os.open(os.devnull, os.O_RDWR)
 
 
-def _silence_libraries() -> None:
-    """Leaves stderr to this program, where C++ libraries write to descriptor 2 what they log."""
+def _redirect_libraries(descriptor: int) -> None:
+    """Leaves stderr to this program, where C++ libraries write to descriptor 2 what they log.
+
+    Args:
+        descriptor: Where their messages go, for the parent to show them after a crash; -1 for
+            nowhere.
+    """
     warnings.simplefilter("ignore")
-    if sys.stderr is None:  # a process may run with its descriptors closed
+    if sys.stderr is not None:  # a process may run with its descriptors closed
+        encoding = sys.stderr.encoding
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding)
+    if descriptor >= 0:
+        os.dup2(descriptor, 2)
         return
-    encoding = sys.stderr.encoding
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)

@@ -6,6 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,10 @@ from nst_tf.jobs.exits import explain_exit
 from nst_tf.jobs.result import JobResult
 
 _POLL_SECONDS = 0.1
+_LINES_KEPT = 50
+"""The last lines on stderr of a worker, which may tell why it died."""
+
+_LONGEST_LINE = 1000
 _GRACE_SECONDS = 60.0
 """How long a child may take to save its image when its parent is interrupted."""
 
@@ -55,22 +60,31 @@ def isolated(
     """
     notify = CallbackList(callbacks)
     try:
-        with _worker() as (child, lines):
+        printed: deque[str] = deque(maxlen=_LINES_KEPT)
+        with _worker(printed) as (child, lines):
             job = {
                 "config": config.model_dump(mode="json"),
                 "overwrite": overwrite,
                 "resume": resume,
             }
             _write_line(child, json.dumps(job))
-            return _follow(child, lines, notify, should_stop or (lambda: False))
+            result = _follow(child, lines, notify, should_stop or (lambda: False))
+        if result is None:
+            raise _explain(child.returncode, "".join(printed))
+        return result
     except NstError as error:
         notify(Failed(error))
         raise
 
 
 @contextmanager
-def _worker() -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str | None]"]]:
+def _worker(
+    printed: "deque[str]",
+) -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str | None]"]]:
     """Starts a worker, and makes sure of its end.
+
+    Args:
+        printed: What libraries in the worker print is appended.
 
     Yields:
         The process, and the lines that it writes; None is their end.
@@ -78,15 +92,24 @@ def _worker() -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str 
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "nst_tf.jobs.worker"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        env={
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
+        errors="replace",
     )
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read_lines, args=[child.stdout, lines], daemon=True)
-    reader.start()
+    readers = [
+        threading.Thread(target=_read_lines, args=[child.stdout, lines], daemon=True),
+        threading.Thread(target=_keep_end, args=[child.stderr, printed], daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
     try:
         yield child, lines
     finally:
@@ -99,7 +122,8 @@ def _worker() -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str 
             raise
         finally:
             child.wait()
-            reader.join()
+            for reader in readers:
+                reader.join()
 
 
 def _read_lines(stdout: TextIO, lines: "queue.SimpleQueue[str | None]") -> None:
@@ -109,13 +133,19 @@ def _read_lines(stdout: TextIO, lines: "queue.SimpleQueue[str | None]") -> None:
     lines.put(None)
 
 
+def _keep_end(stderr: TextIO, printed: "deque[str]") -> None:
+    with stderr:
+        while text := stderr.readline(_LONGEST_LINE):
+            printed.append(text)
+
+
 def _follow(
     child: "subprocess.Popen[str]",
     lines: "queue.SimpleQueue[str | None]",
     notify: CallbackList,
     should_stop: Callable[[], bool],
-) -> JobResult:
-    """Passes events on until the worker ends."""
+) -> JobResult | None:
+    """Passes events on until the worker ends; returns None where it ended without a result."""
     result: JobResult | None = None
     stopping = False
     while True:
@@ -141,8 +171,6 @@ def _follow(
                 if notify(event) and not stopping:
                     stopping = True
                     _write_line(child, "stop")
-    if result is None:
-        raise _explain(child.wait())
     return result
 
 
@@ -151,8 +179,8 @@ def _write_line(child: "subprocess.Popen[str]", line: str) -> None:
         print(line, file=child.stdin, flush=True)
 
 
-def _explain(code: int) -> MachineError:
-    return explain_exit(code) or MachineError(
+def _explain(code: int, printed: str) -> MachineError:
+    return explain_exit(code, printed.encode()) or MachineError(
         "the run ended without a result",
         f"its process returned {code}",
         "go on with --resume if there is a checkpoint, or run the command to see its messages",

@@ -18,7 +18,9 @@ from nst_tf import jobs
 from nst_tf.config import Config
 from nst_tf.errors import NstError
 from nst_tf.events import Event, Failed
+from nst_tf.jobs.exits import STOP_SIGNALS
 from nst_tf.jobs.messages import Message, encode
+from nst_tf.models.backend import take_process
 
 
 class _Messages(logging.Handler):
@@ -56,8 +58,10 @@ def main() -> None:
     logger.handlers, logger.propagate = [messages], False
     job = json.loads(sys.stdin.readline())
     stop = threading.Event()
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches the parent, too
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    take_process()
     threading.Thread(target=_wait_for_request, args=[stop], daemon=True).start()
     with contextlib.suppress(OSError):  # the parent has ended
         try:

@@ -6,7 +6,7 @@ Importing the package does not import TensorFlow; asking for one of its names do
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nst_tf.models.backend import check_backend
+from nst_tf.models.backend import check_backend, import_keras
 
 if TYPE_CHECKING:
     from nst_tf.models.adain import AdaIN
@@ -19,7 +19,7 @@ __all__ = ["AdaIN", "check_backend", "layer_features", "vgg19_features"]
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        check_backend()
+        import_keras()
         return getattr(importlib.import_module(f"nst_tf.models.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'nst_tf.models' has no attribute {name!r}")
 
