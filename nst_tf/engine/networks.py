@@ -41,11 +41,14 @@ class Networks:
         self._settings = settings
         self._spec = spec
         self._network = network
+        self._weights = weights  # None for those of the package, read when they are needed
         self._encodes = False
         known: Hashable
         if network is None:
-            self._weights = weights or load_vgg19(settings.weights, settings.weights_sha256)
-            known = self._weights.sha256
+            by_name = settings.weights == "normalised" and not settings.weights_sha256
+            if weights is None and not by_name:
+                weights = load_vgg19(settings.weights, settings.weights_sha256)
+            known = weights.sha256 if weights else PACKAGED_SHA256
             self._encodes = adain and (known, settings.padding, settings.pooling) == _ENCODER
         else:
             known = weakref.ref(network)  # equal to others as long as the model lives
@@ -76,9 +79,10 @@ class Networks:
 
     def _of_vgg19(self, precision: str) -> Objective:
         settings = self._settings
+        weights = self._weights or load_vgg19("normalised")
         network = vgg19_features(
             dict.fromkeys([*self._spec.layers, ENCODER_LAYER]),
-            self._weights.arrays,
+            weights.arrays,
             padding=settings.padding,
             pooling=settings.pooling,
             dtype=precision,
@@ -93,8 +97,9 @@ class Networks:
     def _get(self, part: str, build: Callable[[], T]) -> T:
         """Finds what is in use anywhere, or builds it, and keeps it as long as this object lives.
 
-        Keras models contain reference cycles, and stay in memory for a while after their last use.
-        Found again, they serve instead of being built a second time beside what is left of them.
+        What was used last of VGG19 is kept beyond that, for calls of `nst_tf.stylize` one after the
+        other. Otherwise each would build and trace its own beside what is left of the one before:
+        Keras models contain reference cycles, and stay in memory until these are collected.
         """
         with _lock:
             if part not in self._in_use:
@@ -107,11 +112,21 @@ class Networks:
         found: T | None = _in_use_anywhere.get(key)
         if found is None:
             found = _in_use_anywhere[key] = build()
+        if self._network is None:
+            _keep(key, found)
         return found
 
 
 _ENCODER = (PACKAGED_SHA256, "reflect", "max")
 """Weights, padding and pooling of the encoder that the AdaIN decoder was trained with."""
 
+def _keep(key: tuple[Hashable, ...], value: object) -> None:
+    """Keeps what was used last, and drops what belongs to other networks."""
+    for other in [other for other in _used_last if other[1:] != key[1:]]:
+        del _used_last[other]
+    _used_last[key] = value
+
+
+_used_last: dict[tuple[Hashable, ...], Any] = {}
 _in_use_anywhere: weakref.WeakValueDictionary[Hashable, Any] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
