@@ -1,7 +1,9 @@
 """The machine and the process: memory, processor, package versions, start of TensorFlow."""
 
 import contextlib
+import ctypes
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -10,7 +12,8 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import psutil
 
@@ -22,17 +25,44 @@ except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
 _descriptor_2 = threading.Lock()
+_PROCESS = "/proc/self"
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
+_DEVICES = Path("/dev")
+
+
+class _ControlGroupFiles(NamedTuple):
+    """The files of a control group that tell its memory.
+
+    Attributes:
+        limits: Any of them limits the group and all groups in it.
+        usage: What is used, with the page cache.
+        page_cache: The names of the page cache, which can be reclaimed, in memory.stat.
+    """
+
+    limits: tuple[str, ...]
+    usage: str
+    page_cache: tuple[str, ...]
+
+
 _CONTROL_GROUP_FILES = {
-    "": ("memory.max", "memory.current", ("inactive_file", "active_file")),
-    "memory": (
-        "memory.limit_in_bytes",
+    "": _ControlGroupFiles(
+        ("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file")
+    ),
+    "memory": _ControlGroupFiles(
+        ("memory.limit_in_bytes",),
         "memory.usage_in_bytes",
         ("total_inactive_file", "total_active_file"),
     ),
 }
-"""By controller as in /proc/self/cgroup, for versions 2 and 1: the files of limit and usage, and
-the names of the page cache, which can be reclaimed, in memory.stat."""
+"""By controller as in /proc/self/cgroup, for versions 2 and 1."""
+
+_GPU_DRIVERS = {
+    "nvidia[0-9]*": ("is_cuda_build", "libcuda.so.1"),
+    "dxg": ("is_cuda_build", "libcuda.so.1"),
+    "kfd": ("is_rocm_build", ""),
+}
+"""Device files of NVIDIA's drivers on Linux and in Windows' WSL, and of AMD's; the kind of
+TensorFlow that uses them; and the library of the driver, where it has one name."""
 
 _FLOORS = {
     "tensorflow": "2.21",
@@ -63,49 +93,123 @@ _TENSOR_CORES_OF_BFLOAT16 = (8, 0)
 def available_memory() -> int:
     """Returns the number of bytes that this process can still use without swapping.
 
-    The least of the machine's available memory, the limits of the process's control groups, and
-    the limit of its address space.
+    The least of the machine's available memory, the limits of the process's control groups, of
+    which the page cache is available, and the limits of its address space and private memory.
     """
-    return min(
-        [
-            int(psutil.virtual_memory().available),
-            *_left_in_control_groups(),
-            *_left_of_address_space(),
-        ]
+    return max(
+        0,
+        min(
+            [
+                int(psutil.virtual_memory().available),
+                *_left_in_control_groups(),
+                *_left_of_limits(),
+            ]
+        ),
     )
 
 
 def _left_in_control_groups() -> list[int]:
     """Returns what the control groups of this process leave, where they are limited (Linux)."""
     left = []
-    for line in _lines("/proc/self/cgroup"):
-        _, controller, path = line.split(":", 2)
-        if controller not in _CONTROL_GROUP_FILES:
-            continue
-        root = _CONTROL_GROUPS / controller
-        group = root / path.lstrip("/")  # in a container it may exist under the root only
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root):
-                left += _left_in_control_group(folder, *_CONTROL_GROUP_FILES[controller])
+    for line in _lines(f"{_PROCESS}/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        for controller, names in _CONTROL_GROUP_FILES.items():
+            if controller in controllers.split(","):
+                for folder in _control_groups(controller, path):
+                    left += _left_in_control_group(folder, names)
     return left
 
 
-def _left_in_control_group(
-    folder: Path, limit: str, usage: str, page_cache: tuple[str, ...]
-) -> list[int]:
-    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-        most = int((folder / limit).read_text())
-        used = int((folder / usage).read_text())
-        statistics = dict(line.split() for line in _lines(folder / "memory.stat"))
-        return [most - used + sum(int(statistics.get(name, 0)) for name in page_cache)]
-    return []
+def _control_groups(controller: str, path: str) -> Iterator[Path]:
+    """Yields the folders of a control group and of those around it, as far as they are mounted.
+
+    Args:
+        controller: A key of `_CONTROL_GROUP_FILES`.
+        path: The path of the group in the hierarchy of its controller.
+
+    Yields:
+        Folders, which need not exist.
+    """
+    group = PurePosixPath(path)
+    for root, mounted_at in [("/", _CONTROL_GROUPS / controller), *_mounts(controller)]:
+        # A container may see a part of the hierarchy only, of which its own group is the root.
+        inside = group.relative_to(root) if group.is_relative_to(root) else PurePosixPath()
+        for part in (inside, *inside.parents):
+            yield mounted_at / part
 
 
-def _left_of_address_space() -> list[int]:
-    if not hasattr(resource, "RLIMIT_AS"):
+def _mounts(controller: str) -> list[tuple[str, Path]]:
+    """Returns which part of a hierarchy of control groups is mounted, and where (proc(5))."""
+    mounts = []
+    for line in _lines(f"{_PROCESS}/mountinfo"):
+        place, _, source = line.partition(" - ")
+        kind, _, options = source.split(" ", 2)
+        if kind == ("cgroup" if controller else "cgroup2") and (
+            not controller or controller in options.split(",")
+        ):
+            root, mounted_at = place.split(" ")[3:5]
+            mounts.append((root, Path(mounted_at.replace("\\040", " "))))
+    return mounts
+
+
+def _left_in_control_group(folder: Path, names: _ControlGroupFiles) -> list[int]:
+    limits = [number for name in names.limits for number in _numbers_in(folder / name)]
+    if not limits:
         return []
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return [] if limit == resource.RLIM_INFINITY else [limit - psutil.Process().memory_info().vms]
+    used = sum(_numbers_in(folder / names.usage))
+    statistics = dict(line.split() for line in _lines(folder / "memory.stat"))
+    page_cache = sum(int(statistics.get(name, 0)) for name in names.page_cache)
+    return [min(limits) - max(0, used - page_cache)]
+
+
+def _numbers_in(path: Path) -> list[int]:
+    """Returns the number in a file; none where there is no such file, or "max" in it."""
+    return [int(line) for line in _lines(path) if line.strip().isdecimal()]
+
+
+def _left_of_limits() -> list[int]:
+    """Returns what the limits of this process leave, of address space and of private memory."""
+    memory = psutil.Process().memory_info()
+    left = []
+    for name, used in (("RLIMIT_AS", memory.vms), ("RLIMIT_DATA", getattr(memory, "data", None))):
+        if hasattr(resource, name) and used is not None:
+            limit, _ = resource.getrlimit(getattr(resource, name))
+            if limit != resource.RLIM_INFINITY:
+                left.append(limit - used)
+    return left
+
+
+def may_have_gpu() -> bool:
+    """Returns whether TensorFlow may find a GPU, without the seconds of importing it.
+
+    There is a device file, the installed TensorFlow is built for such devices, and the library of
+    their driver can be loaded.
+    """
+    build = _build_of_tensorflow()
+    return any(
+        any(_DEVICES.glob(device))
+        and re.search(rf"{kind}\W+False", build) is None
+        and _can_be_loaded(library)
+        for device, (kind, library) in _GPU_DRIVERS.items()
+    )
+
+
+def _build_of_tensorflow() -> str:
+    """Returns the text of the module that says what TensorFlow was built for, or ""."""
+    with contextlib.suppress(ImportError, ValueError):  # what stands in for it has no such module
+        spec = importlib.util.find_spec("tensorflow")
+        folders = spec.submodule_search_locations if spec else None
+        module = Path("python", "platform", "build_info.py")
+        return "\n".join(line for folder in folders or [] for line in _lines(Path(folder, module)))
+    return ""
+
+
+def _can_be_loaded(library: str) -> bool:
+    try:
+        ctypes.CDLL(library or None)
+    except OSError:
+        return False
+    return True
 
 
 def _lines(path: Path | str) -> list[str]:

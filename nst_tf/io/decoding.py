@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from nst_tf import system
-from nst_tf.errors import InputError, warn
+from nst_tf.errors import InputError, MachineError, NstError, warn
 from nst_tf.image.arrays import ImageArray, from_integers
 
 logger = logging.getLogger("nst_tf")
@@ -47,6 +47,9 @@ _SIGNATURES = {
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
 }
+_DECODING_BYTES_PER_PIXEL = 32
+"""At the peak, for RGB of 8 bits: Pillow's pixels, a copy, and the floating-point numbers."""
+
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 _RGB_SPACE = b"RGB "  # the data colour space of an ICC profile, ICC.1:2022, 7.2.6
 _LARGEST_PROFILE = 2**20  # the most that Pillow reads from a PNG
@@ -79,6 +82,7 @@ def decode(
     Raises:
         InputError: The data is not an image, is damaged or too large, or its format or bit depth
             is not supported.
+        MachineError: There is not enough memory.
     """
     limit = min(max_pixels, MAX_PIXELS)
     too_large = _refusal(
@@ -93,14 +97,16 @@ def decode(
             if image.width * image.height > limit:
                 raise too_large
             _check_mode(image, where)
+            _check_memory(image, where)
             rgb = _to_rgb(data, image, profile, notes)
-    except InputError:
+    except NstError:
         raise
     except UnidentifiedImageError as error:
         raise _refusal(*_name_the_unknown(data[:1024]), where) from error
     except Image.DecompressionBombError as error:
         raise too_large from error
     except Exception as error:  # damaged files make decoders raise anything
+        _raise_lack_of_memory(error, where)
         reason = f"{_DAMAGED} ({str(error)[:80] or type(error).__name__})"
         raise _refusal(reason, _SAVE_AGAIN, where) from error
     for note in notes:
@@ -127,6 +133,7 @@ def from_pillow(image: Image.Image, where: object = "") -> ImageArray:
         image.load()
         rgb = _loaded_to_rgb(image, getattr(image, "tag_v2", {}), None, notes, in_place=False)
     except Exception as error:  # damaged files make decoders raise anything
+        _raise_lack_of_memory(error, where)
         raise _refusal(f"{_DAMAGED} ({str(error)[:80]})", _SAVE_AGAIN, where) from error
     for note in notes:
         warn(f"{where}: {note}")
@@ -138,6 +145,25 @@ def _check_mode(image: Image.Image, where: object) -> None:
     if image.mode in kinds:
         why = f"its pixels are {kinds[image.mode]}"
         raise _refusal(why, "convert to 8- or 16-bit unsigned", where)
+
+
+def _check_memory(image: ImageFile, where: object) -> None:
+    """Refuses an image whose decoding would not fit into memory, where it might end the process."""
+    needed = _DECODING_BYTES_PER_PIXEL * image.width * image.height
+    if needed > (available := system.available_memory()):
+        size = f"{image.width}x{image.height} pixels take {needed / 1e9:.1f} GB"
+        raise _memory_error(f"{size}, {available / 1e9:.1f} GB are available", where)
+
+
+def _raise_lack_of_memory(error: Exception, where: object) -> None:
+    """Tells a decoder's lack of memory from damage to the file."""
+    if isinstance(error, MemoryError) or re.search("out of memory|allocate", str(error), re.I):
+        raise _memory_error(str(error)[:80] or "there is none left", where) from error
+
+
+def _memory_error(why: str, where: object) -> MachineError:
+    what, remedy = "the memory does not suffice to read the image", "scale it down, or free memory"
+    return MachineError(what, why, remedy, where=where)
 
 
 def rgb_profile(data: bytes) -> bytes | None:
