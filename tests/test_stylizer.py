@@ -525,3 +525,22 @@ def test_calls_leave_no_reference_cycles_that_hold_images(content, style, tiny_f
         assert alive() == before
     finally:
         gc.enable()
+
+
+def test_calls_in_a_row_share_networks_and_graphs(content, style):
+    config = settings(
+        num_iterations=0, style_layers=["block1_conv1"], content_layers=["block1_conv2"]
+    )
+
+    def models():
+        return sum(isinstance(each, keras.Model) for each in gc.get_objects())
+
+    nst_tf.stylize(content, style, config)
+    gc.collect()
+    gc.disable()
+    try:
+        before = models()
+        nst_tf.stylize(content, style, config)
+        assert models() == before
+    finally:
+        gc.enable()
