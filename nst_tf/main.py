@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
         The exit code: 0 finished, 2 wrong input, 3 the machine refused, 4 numerical failure,
-        70 a defect, 129, 130 or 143 stopped by a signal.
+        70 a defect, 128 + N stopped by signal N.
     """
     from nst_tf.cli import command  # not in the supervising process
 

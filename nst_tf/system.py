@@ -64,6 +64,9 @@ _GPU_DRIVERS = {
 """Device files of NVIDIA's drivers on Linux and in Windows' WSL, and of AMD's; the kind of
 TensorFlow that uses them; and the library of the driver, where it has one name."""
 
+_SAVING_SECONDS = 60
+"""Processor time in which a run of any usual size ends its evaluation and saves the image."""
+
 _FLOORS = {
     "tensorflow": "2.21",
     "keras": "3.15",
@@ -218,6 +221,20 @@ def _lines(path: Path | str) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
+
+
+def keep_processor_time() -> None:
+    """Moves the warning before a limit of processor time, where both come at once (`ulimit -t`).
+
+    Linux kills at the hard limit of RLIMIT_CPU, and sends SIGXCPU, in time for the image to be
+    saved, at the soft one.
+    """
+    if resource is None:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if soft == hard != resource.RLIM_INFINITY:
+        reserve = min(_SAVING_SECONDS, hard // 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (hard - reserve, hard))
 
 
 def peak_memory() -> int:

@@ -109,6 +109,10 @@ def _run_child(descriptor: int) -> int:
         from nst_tf.models import backend
 
         backend.take_process()
+        with contextlib.suppress(ModuleNotFoundError):  # which the command tells in one line
+            from nst_tf import system
+
+            system.keep_processor_time()
         return command.execute(argv, received)
 
 

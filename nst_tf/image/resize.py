@@ -37,6 +37,20 @@ def resize(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
     return _per_channel(image, lambda channel: channel.resize(size, Image.Resampling.LANCZOS))
 
 
+def reduce(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
+    """Resamples an image that is larger than a shape, as `resize` does.
+
+    Args:
+        image: RGB [H, W, 3] in [0, 255].
+        shape: Height and width, each at least 1.
+
+    Returns:
+        RGB [*shape, 3] in [0, 255]; the image itself where neither side is longer.
+    """
+    larger = image.shape[0] > shape[0] or image.shape[1] > shape[1]
+    return resize(image, shape) if larger else image
+
+
 def cover(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
     """Scales to cover a shape, keeping the aspect, and crops the excess equally on both sides.
 
@@ -53,7 +67,10 @@ def cover(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
 
 def _per_channel(image: ImageArray, change: Callable[[Image.Image], Image.Image]) -> ImageArray:
     """Applies a Pillow operation in mode "F", which resamples RGB only in 8 bits."""
-    planes = np.moveaxis(image, 2, 0).astype(np.float32)
-    changed = [np.asarray(change(Image.fromarray(plane))) for plane in planes]
+    planes = np.moveaxis(image, 2, 0)  # converted one by one, as large images fill the memory
+    changed = [
+        np.asarray(change(Image.fromarray(np.ascontiguousarray(plane, np.float32))))
+        for plane in planes
+    ]
     clipped: ImageArray = np.clip(np.stack(changed, axis=-1), *PIXEL_RANGE)
     return clipped

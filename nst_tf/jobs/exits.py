@@ -1,6 +1,7 @@
 """Explains how a child process ended."""
 
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -142,10 +143,9 @@ def _message(line: str) -> str:
 def _with_words(cause: _Cause, words: str) -> _Cause:
     """Lets the words of the dead tell the cause where they do."""
     told = f'its last words: "{words}"'
-    variables = [name for name in os.environ if "_" in name and name in words]
-    if variables:
-        name = max(variables, key=len)
-        return _Cause(told, f"correct or unset the environment variable {name}")
+    for name in re.findall("[A-Z]+_[A-Z_]+", words):
+        if name in os.environ:
+            return _Cause(told, f"correct or unset the environment variable {name}")
     if "AVX" in words:
         return _Cause(told, _AVX)
     if cause is _ABORTED and not any(word in words.lower() for word in ("alloc", "memory")):

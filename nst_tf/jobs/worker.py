@@ -14,7 +14,7 @@ import threading
 import traceback
 from typing import TextIO
 
-from nst_tf import jobs
+from nst_tf import jobs, system
 from nst_tf.config import Config
 from nst_tf.errors import NstError
 from nst_tf.events import Event, Failed
@@ -62,6 +62,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's reaches the parent, too
     take_process()
+    system.keep_processor_time()
     threading.Thread(target=_wait_for_request, args=[stop], daemon=True).start()
     with contextlib.suppress(OSError):  # the parent has ended
         try:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,15 @@ def import_keras() -> None:
             import keras  # noqa: F401
     except ModuleNotFoundError:
         raise
+    except ImportError as error:  # a shared library of TensorFlow
+        lines = [line for line in str(error).splitlines() if ".so" in line or ".dll" in line]
+        why = (lines or str(error).splitlines() or ["no reason is given"])[-1]
+        short = re.search("memory|map segment|static TLS", why) is not None
+        raise MachineError(
+            "cannot import TensorFlow",
+            why[:200],
+            "free some memory or raise its limit" if short else "install TensorFlow again",
+        ) from error
     except Exception as error:  # Keras checks its settings while it is imported
         raise MachineError(
             "cannot import Keras",
