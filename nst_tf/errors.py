@@ -2,7 +2,6 @@
 
 import difflib
 import logging
-import signal
 from collections.abc import Iterable
 
 _logger = logging.getLogger("nst_tf")
@@ -56,18 +55,16 @@ class NumericalError(NstError):
 
 
 class StoppedError(NstError):
-    """A signal stopped the run.
+    """A signal stopped the run, as was asked for: its line does not speak of an error.
 
     Args:
         signal_number: The signal; the exit code is 128 + its number, as shells expect.
         kept: What there is of the run now.
         remedy: How to continue.
-        where: The file concerned, or "".
     """
 
-    def __init__(self, signal_number: int, kept: str, remedy: str, *, where: object = "") -> None:
-        name = signal.Signals(signal_number).name
-        super().__init__(f"stopped by {name}", kept, remedy, where=where)
+    def __init__(self, signal_number: int, kept: str, remedy: str) -> None:
+        super().__init__("stopped", kept, remedy)
         self.args = (signal_number, kept, remedy)
         self.exit_code = 128 + signal_number
 
@@ -99,8 +96,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
         known: What is allowed.
 
     Returns:
-        "did you mean 'X'?", or "known are A, B, ..." where no word is near.
+        "did you mean 'X'?", where X is the first whose beginning, or a part of which, is the word,
+        as in "size" and "image_size", or else the nearest in letters; "known are A, B, ..." where
+        no word is near.
     """
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1)
+    part = word.strip("-").lower().replace("-", "_")
+    near = [name for name in known if part and f"_{name.lstrip('-')}".find(f"_{part}") >= 0]
+    near = near[:1] or difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

@@ -76,6 +76,8 @@ class Planned:
         seconds_per_evaluation: The same of one evaluation at full size, after which a request to
             stop is heeded.
         iterations_done: Iterations before an interruption that the job continues; 0 for a new one.
+        notes: What there is to say of the beginning, one line each: what was taken as the region of
+            each mask, under which name the image is saved.
     """
 
     levels: tuple[PlannedLevel, ...]
@@ -85,6 +87,7 @@ class Planned:
     seconds: float | None
     seconds_per_evaluation: float | None
     iterations_done: int = 0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,14 @@ class Iteration:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """The optimization has ended, and the loss of its image is about to be computed in float32.
+
+    Where the saved file has other pixels than the image, as a JPEG has, the event comes again.
+    """
+
+
+@dataclass(frozen=True)
 class Checkpointed:
     """The state of a job was saved.
 
@@ -179,7 +190,8 @@ class Saved:
 
     Attributes:
         path: The image file.
-        losses: Of the file as it is read back, in float32.
+        losses: Of the file as it is read back, in float32; where `score` is off, those of the
+            optimizer's last image.
         iterations: Iterations over all levels.
         seconds: Time of the whole job.
         stop_reason: Why the optimization ended, in words.
@@ -205,5 +217,5 @@ class Failed:
     error: NstError
 
 
-Event = Planned | Preview | Iteration | Checkpointed | Saved | Failed
+Event = Planned | Preview | Iteration | Scoring | Checkpointed | Saved | Failed
 Callback = Callable[[Event], bool | None]

@@ -10,12 +10,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
 import nst_tf
 from nst_tf.config.fields import FrozenDict, coarse_levels
-from nst_tf.config.files import load_config, portable, settings_affecting_result, to_yaml
+from nst_tf.config.files import (
+    given_settings,
+    load_config,
+    portable,
+    settings_affecting_result,
+    to_yaml,
+)
 from nst_tf.config.schema import (
     Config,
     InitialSettings,
@@ -203,7 +210,7 @@ def test_CFG_09_value_that_is_not_finite_is_refused_within_layers_and_scales():
         ("save_iter: -1", "greater than or equal to 0"),
         ("content_layers: {block4_conv2: -1}", "0 or from 1e-12 to 1e12"),
         ("style_blend_weights: [-1, 2]", "0 or from 1e-12 to 1e12"),
-        ("pooling: avg", "'max' or 'average'"),
+        ("pooling: sum", "'max' or 'average'"),
         ("optimizer: sgd", "'lbfgs', 'l-bfgs-b', 'bfgs' or 'adam'"),
         ("weights_sha256: abc", "64 hex digits"),
     ],
@@ -322,11 +329,9 @@ def test_layers_have_three_spellings_and_the_order_of_the_network(value):
 @pytest.mark.parametrize(
     ("name", "keras"),
     [
-        ("relu4_2", "block4_conv2"),
-        ("conv4_2", "block4_conv2"),
-        ("relu1_1", "block1_conv1"),
-        ("conv5_4", "block5_conv4"),
         ("block3_cnov1", "block3_conv1"),
+        ("blok5_conv2", "block5_conv2"),
+        ("block4", "block4_conv1"),
     ],
 )
 def test_CFG_18_unknown_layer_is_refused_with_the_16_names(tmp_path, name, keras):
@@ -426,7 +431,7 @@ def test_CFG_26_merge_key_is_refused(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"seed: 1\nstyle_layers:\n\tblock1_conv1: 1\n", "cannot start any token"),
+        (b"seed: 1\nstyle_layers:\n\tblock1_conv1: 1\n", "cannot start any token; indent with sp"),
         (b"seed: 1\n# two\ninit: a\0b\n", "it holds a control character"),
         (b"seed: 1\n# two\ninit: caf\xe9.jpg\n", "it is not utf-8 text"),
         ("seed: 1\n# two\ninit: x".encode("utf-16") + b"\x00", "it is not utf-16 text"),
@@ -448,6 +453,36 @@ def test_CFG_28_29_byte_order_marks_and_line_ends_are_accepted(tmp_path, encodin
     text = newline.join(["seed: 7", "content_image: ü.jpg"]) + end.replace("\n", newline)
     config = load_config(write(tmp_path, text.encode(encoding)))
     assert (config.seed, config.content_image) == (7, tmp_path / "ü.jpg")
+
+
+@pytest.mark.parametrize("indent", [None, 2, "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_CMD_11_what_json_writes_is_read(tmp_path, indent, encoding):
+    settings = {
+        "content_image": "\N{ARTIST PALETTE}\u00fc/\N{SNOWMAN}.png",
+        "style_image": ["a,b.jpg", "\N{GRINNING FACE}.jpg"],
+        "output_image": os.fsdecode(b"caf\xe9.png"),
+        "seed": 7,
+        "bounds": False,
+        "style_layers": {"block1_conv1": 1e-3},
+    }
+    text = json.dumps(settings, indent=indent).replace("\n", "\r\n").replace("/", "\\/")
+    assert "\\ud83c\\udfa8" in text
+    config = load_config(write(tmp_path, text.encode(encoding)))
+    assert config.content_image == tmp_path / settings["content_image"]
+    assert [path.name for path in config.style_image] == settings["style_image"]
+    assert config.output_image == tmp_path / settings["output_image"]
+    assert (config.seed, config.bounds, config.style_layers) == (7, False, {"block1_conv1": 1e-3})
+    assert load_config(write(tmp_path, to_yaml(config), "y.yaml")) == config
+
+
+def test_CMD_11_mistakes_in_json_are_one_line(tmp_path):
+    assert "line 2): 'seed' is set twice" in refusal(write(tmp_path, '{"seed": 1,\n\t"seed": 2}'))
+    assert "line 2): " in refusal(write(tmp_path, '{"seed": 1,\n\t"tv_weight": 2'))
+    key = '{"\\ud83c\\udfa8": 1}'
+    assert "unknown key" in refusal(write(tmp_path, key)) and "line 1)" in refusal(
+        tmp_path / "x.yaml"
+    )
 
 
 def test_CFG_30_large_file_is_refused_by_its_size(tmp_path):
@@ -559,7 +594,7 @@ def test_every_setting_has_a_description_and_a_default():
 WITHOUT_EFFECT = {
     "content_image", "content_masks", "style_image", "style_masks", "init", "weights",
     "weights_sha256", "output_image", "preset", "max_pixels", "print_iter", "save_iter",
-    "max_snapshots", "checkpoint_seconds", "threads",
+    "max_snapshots", "checkpoint_seconds", "threads", "score", "keep_state", "metadata",
 }  # fmt: skip
 
 
@@ -649,6 +684,69 @@ def test_rules_between_sections_are_those_of_the_configuration():
 # --- immutable values -------------------------------------------------------------------------
 
 
+def test_ARR_01_numbers_of_numpy_and_tensors_are_settings():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(5, dtype)
+
+    config = Config(
+        image_size=np.int64(64), style_weight=np.float32(0.5), bounds=np.bool_(False),
+        seed=Tensor(), num_iterations=np.array(7), style_blend_weights=np.array([0.25, 0.75]),
+        style_layers={"block1_conv1": np.float64(2)}, pooling=np.str_("average"),
+        pyramid=np.array("none"), style_image=np.array(["a.jpg", "b.jpg"]),
+    )  # fmt: skip
+    assert config == Config(
+        image_size=64, style_weight=0.5, bounds=False, seed=5, num_iterations=7, pyramid="none",
+        style_blend_weights=[0.25, 0.75], style_layers="block1_conv1:2", pooling="average",
+        style_image=["a.jpg", "b.jpg"],
+    )  # fmt: skip
+    assert type(config.image_size) is int and type(config.bounds) is bool
+    assert config.replace(seed=np.uint8(9)).seed == 9
+    assert LossSettings(tv_weight=np.float16(0.5)).tv_weight == 0.5
+    assert given_settings({"seed": np.int32(3)}).seed == 3
+
+
+def test_ARR_01_iterators_and_other_paths_are_files(tmp_path):
+    class Entry:
+        def __fspath__(self):
+            return str(tmp_path / "d.jpg")
+
+    names = (f"{letter}.jpg" for letter in "ab")
+    assert [path.name for path in Config(style_image=names).style_image] == ["a.jpg", "b.jpg"]
+    assert Config(content_image=Entry()).content_image == tmp_path / "d.jpg"
+    assert Config(style_image=Entry()).style_image == (tmp_path / "d.jpg",)
+    assert Config(style_blend_weights=iter([1, 2])).style_blend_weights == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"image_size": None}, "image_size cannot be None"),
+        ({"image_size": np.float64(64.5)}, "image_size cannot be 64.5"),
+        ({"image_size": np.int64(40_000)}, "image_size cannot be 40000"),
+        ({"seed": np.array([1, 2])}, "seed cannot be [1, 2]"),
+        ({"style_weight": np.float32("nan")}, "style_weight cannot be nan"),
+        ({"bounds": np.int64(1)}, "bounds cannot be 1"),
+        ({"num_iterations": np.bool_(True)}, "num_iterations cannot be True"),
+        ({"content_image": b"a.jpg"}, "a path is text"),
+        ({"content_image": 3}, "a path is text"),
+        ({"style_image": {"a.jpg"}}, "style_image cannot be"),
+        ({"style_image": [None]}, "style_image.0 cannot be None"),
+        ({"style_layers": 3}, "style_layers cannot be 3"),
+        ({"style_layers": [1]}, "a list holds layer names"),
+        ({"pooling": 1}, "pooling cannot be 1"),
+    ],
+)
+def test_ARR_02_wrong_types_of_settings_are_refused_in_one_line(settings, text):
+    assert text in refusal_of(**settings)
+
+
+def test_ARR_02_settings_that_are_no_file_are_refused():
+    for path in (None, {"seed": 3}, b"x.yaml"):
+        with pytest.raises(InputError, match="its path is of type"):
+            load_config(path)
+
+
 def test_equal_configurations_have_equal_hashes():
     one = Config(style_layers={"block4_conv1": 0.5, "block1_conv1": 1}, style_image=["a", "b"])
     two = Config(style_layers="block1_conv1,block4_conv1:0.5", style_image=("a", "b"))
@@ -685,7 +783,7 @@ def test_replace_validates_what_it_changes(monkeypatch, tmp_path):
     assert changed.style_layers == {"block1_conv1": 1.0}
     assert (changed.content_image, changed.num_iterations) == (config.content_image, 10)
     assert config.seed == 0
-    assert config.replace(preset="fine").num_iterations == 10
+    assert config.replace(preset="fine").num_iterations == 200
     assert config.loss.replace(style_weight=2.0).style_weight == 2.0
     for settings, text in [
         ({"style_weight": -5}, "style_weight cannot be -5: a weight is 0 or from 1e-12"),
@@ -836,7 +934,7 @@ def test_coarse_levels_preset():
         ),
         ({"layer_styles": "block1_conv1"}, "every layer needs the number of its style"),
         ({"layer_styles": "block1_conv1:0"}, "layer_styles"),
-        ({"layer_styles": "relu1_1:1"}, "did you mean 'block1_conv1'?"),
+        ({"layer_styles": "block1_cnov1:1"}, "did you mean 'block1_conv1'?"),
         ({"tv_exponent": 3}, "tv_exponent cannot be 3"),
         ({"padding": "mirror"}, "it should be 'reflect', 'replicate' or 'zero'"),
         ({"original_colors": "yes"}, "'none', 'luminance', 'histogram' or 'match'"),

@@ -10,15 +10,15 @@ from rich.console import Console
 import nst_tf
 from nst_tf.cli import console
 from nst_tf.config import Config
-from nst_tf.events import Iteration, Losses, Planned, PlannedLevel, Preview, Saved
+from nst_tf.events import Iteration, Losses, Planned, PlannedLevel, Preview, Saved, Scoring
 
 LOSSES = Losses({"content/block4_conv2": 1.5, "style/block1_conv1": 2.0, "tv": 0.25})
 
 
-def iteration(number, done=0.25):
+def iteration(number, done=0.25, seconds=10.0, num_iterations=8, losses=LOSSES):
     return Iteration(
-        iteration=number, num_iterations=8, evaluations=number + 1, seconds=10.0, done=done,
-        losses=LOSSES, height=3, width=5,
+        iteration=number, num_iterations=num_iterations, evaluations=number + 1, seconds=seconds,
+        done=done, losses=losses, height=3, width=5,
     )  # fmt: skip
 
 
@@ -91,10 +91,7 @@ def test_the_initial_image_is_named_where_it_was_saved(printed, tmp_path):
 def test_the_last_line_is_the_result(printed, tmp_path):
     end = "loss 3.75, 8 iterations, 12 s; all iterations were done"
     assert printed(saved(tmp_path / "o.png")) == [f"saved o.png: {end}"]
-    assert printed(saved(tmp_path / "o-1.png")) == [
-        "o.png appeared meanwhile and was left alone",
-        f"saved o-1.png: {end}",
-    ]
+    assert printed(saved(tmp_path / "o-2.png")) == [f"saved o-2.png (o.png was kept): {end}"]
     assert printed(saved(tmp_path / "o.png", finished=False)) == []
 
 
@@ -115,14 +112,37 @@ def test_RUN_09_a_closed_pipe_is_no_reason_to_fail(monkeypatch):
     console.print_line("nobody reads this")
 
 
-def shown_on_terminal(tmp_path, width):
+def shown_on_terminal(tmp_path, width, *events):
     screen = io.StringIO()
     terminal = Console(file=screen, force_terminal=True, width=width)
     config = Config(output_image=tmp_path / "o.png", print_iter=1)
     with console.display(config, terminal) as show:
-        show(planned())
-        show(iteration(2))
+        for event in events or (planned(), iteration(2)):
+            show(event)
     return screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(30.0, "90 s"), (40.0, "2 min"), (1234.0, "62 min"), (5000.0, "4.2 h"), (3e5, "250.0 h")],
+)
+def test_CMD_13_the_time_left_is_whole_and_in_its_unit(tmp_path, printed, seconds, words):
+    """By hand: a quarter of the work is done, so three times the time is left."""
+    large = Losses({"content/block4_conv2": 1.23456e8, "style/block1_conv1": 2.34567e-8})
+    event = iteration(123_456, seconds=seconds, num_iterations=1_000_000, losses=large, done=0.25)
+    (line,) = printed(event, every=1)
+    assert line.endswith(f", {words} left")
+    for width in (60, 80, 120):
+        text = shown_on_terminal(tmp_path, width, event)
+        assert "iteration 123456/1000000 " in text and f" {words} left " in text
+    assert "loss 1.2346e+08" in shown_on_terminal(tmp_path, 80, event)
+    assert "content 1.235e+08" in shown_on_terminal(tmp_path, 120, event)
+
+
+def test_CMD_14_the_scoring_is_announced(tmp_path, printed):
+    line = "computing the loss of the image in float32 (--noscore leaves it out)"
+    assert printed(Scoring()) == [line]
+    assert line in shown_on_terminal(tmp_path, 80, planned(), iteration(2), Scoring())
 
 
 def test_a_terminal_gets_a_bar(tmp_path):

@@ -24,7 +24,7 @@ ERRORS = [
     InputError("cannot read the image", "no such file", "name a PNG", where=Path("a\n.png")),
     MachineError("the disk is full", "0 bytes left", "free some", where="caf\udce9"),
     NumericalError("the loss is not finite", "nan", "lower style_weight"),
-    StoppedError(signal.SIGTERM, "an image was saved", "continue with --resume", where="o.png"),
+    StoppedError(signal.SIGTERM, "saved o.png", "continue with --resume"),
 ]
 
 
@@ -75,8 +75,8 @@ def test_exit_codes_are_those_of_the_contract():
     assert StoppedError(signal.SIGINT, "", "").exit_code == 130
 
 
-def test_a_stopped_error_names_its_signal():
-    assert str(ERRORS[-1]).startswith("stopped by SIGTERM (o.png): an image was saved; continue")
+def test_a_stopped_error_speaks_of_no_error():
+    assert str(ERRORS[-1]) == "stopped: saved o.png; continue with --resume"
 
 
 def test_text_becomes_one_line_of_printable_ascii():
@@ -86,3 +86,9 @@ def test_text_becomes_one_line_of_printable_ascii():
 def test_the_nearest_word_is_suggested_or_all_are_listed():
     assert did_you_mean("blok1", ["block1", "other"]) == "did you mean 'block1'?"
     assert did_you_mean("zzz", ["block1", "other"]) == "known are block1, other"
+    known = ["image_size", "sized", "content_image", "print_iter"]
+    assert did_you_mean("size", known) == "did you mean 'image_size'?"
+    assert did_you_mean("--content", [f"--{name}" for name in known]) == (
+        "did you mean '--content_image'?"
+    )
+    assert did_you_mean("", ["a", "b"]) == "known are a, b"

@@ -10,7 +10,7 @@ from PIL import Image
 import nst_tf
 from nst_tf.cli import flags
 from nst_tf.config.fields import FrozenDict
-from nst_tf.config.files import portable
+from nst_tf.config.files import load_config, portable, to_yaml
 from nst_tf.config.schema import Config, section_of
 from nst_tf.errors import InputError
 from nst_tf.io import images
@@ -51,7 +51,7 @@ VALUES = {
     "color_profile": ("keep", "keep"),
     "original_colors": ("match", "match"),
     "content_image": ("x.jpg", Path.cwd() / "x.jpg"),
-    "style_image": ("a,b.jpg", (Path.cwd() / "a,b.jpg",)),
+    "style_image": ("a.jpg,b.jpg", (Path.cwd() / "a.jpg", Path.cwd() / "b.jpg")),
     "style_blend_weights": ("2e0", (2.0,)),
     "output_image": ("1e5", Path.cwd() / "1e5"),
     "image_size": ("64", 64),
@@ -78,13 +78,17 @@ VALUES = {
     "print_iter": ("0", 0),
     "save_iter": ("9", 9),
     "config_version": ("1", 1),
-    "content_masks": ("a,b.png", (Path.cwd() / "a,b.png",)),
+    "content_masks": ("a.png", (Path.cwd() / "a.png",)),
     "style_masks": ("c.png", (Path.cwd() / "c.png",)),
     "layer_styles": ("block1_conv1:1", {"block1_conv1": 1}),
     "tv_exponent": ("1", 1),
     "deterministic": ("true", True),
     "threads": ("3", 3),
     "checkpoint_seconds": ("2.5", 2.5),
+    "score": ("false", False),
+    "keep_state": ("false", False),
+    "metadata": ("none", "none"),
+    "background": ("black", "black"),
     "max_snapshots": ("7", 7),
 }
 
@@ -94,8 +98,9 @@ def test_every_setting_has_a_flag(name):
     text, value = VALUES[name]
     files = [flag for flag in FILES if not flag.startswith(f"--{name}=")]
     files += ["--content_masks=m.png"] if name == "style_masks" else []
-    for given in ([f"--{name}={text}"], [f"--{name}", text]):
-        if not isinstance(value, bool) or len(given) == 1:  # a switch takes no separate value
+    hyphens = name.replace("_", "-")
+    for flag in (f"--{name}", f"--{hyphens}", f"-{name}"):
+        for given in ([f"{flag}={text}"], [flag, text]):
             got = getattr(flags.parse([*files, *given]).config, name)
             kept = FrozenDict if isinstance(value, dict) else type(value)
             assert got == value and type(got) is kept
@@ -130,7 +135,13 @@ def test_the_help_has_the_settings_of_each_section_under_its_heading():
         heading: [name for name in Config.model_fields if section_of(name).heading == heading]
         for heading in names
     }
-    assert names["Output image"] == ["output_image", "bit_depth", "quality", "color_profile"]
+    assert names["Output image"] == [
+        "output_image",
+        "bit_depth",
+        "quality",
+        "color_profile",
+        "metadata",
+    ]
     assert next(iter(names)) == "Input images" and names["Input images"][0] == "content_image"
     assert list(names)[-1] == "Preset and version"
 
@@ -150,15 +161,19 @@ def test_switches_belong_to_the_command():
     assert flags.parse(["--version"]).answer == f"nst_tf {nst_tf.__version__}\n"
 
 
-@pytest.mark.parametrize("flag", ["--nobounds", "--bounds=false", "--bounds=False", "--bounds=0"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--nobounds", "--no-bounds", "--no_bounds", "--bounds=false", "--bounds=False", "--bounds=0",
+     "--bounds false"],
+)  # fmt: skip
 def test_switch_off(flag):
-    assert config(flag).bounds is False
-    assert config(flag, "--bounds").bounds is True
+    assert config(*flag.split()).bounds is False
+    assert config("--bounds").bounds is config("--bounds", "true").bounds is True
 
 
 def test_the_flags_of_image_lists_may_be_repeated():
-    got = config("--style_image=a,b.jpg", "--style_blend_weights=0.25,0.75")
-    assert got.style_image == (Path.cwd() / "s.jpg", Path.cwd() / "a,b.jpg")
+    got = config("--style_image=a.jpg", "--style_blend_weights=0.25,0.75")
+    assert got.style_image == (Path.cwd() / "s.jpg", Path.cwd() / "a.jpg")
     assert got.style_blend_weights == (0.25, 0.75)
     masks = config("--content_masks=a.png", "--content_masks=b.png",
                    "--style_masks=c.png", "--style_masks=d.png")  # fmt: skip
@@ -166,15 +181,10 @@ def test_the_flags_of_image_lists_may_be_repeated():
     assert masks.style_masks == (Path.cwd() / "c.png", Path.cwd() / "d.png")
 
 
-@pytest.mark.parametrize("name", [name for name in Config.model_fields if "_" in name])
-def test_dashes_in_a_flag_are_answered_with_the_right_spelling(name):
-    assert f"did you mean '--{name}'?" in refusal(f"--{name.replace('_', '-')}=1")
-
-
-@pytest.mark.parametrize("flag", ["--style_wieght=3", "--style-weight=3", "-style_weihgt=3"])
+@pytest.mark.parametrize("flag", ["--style_wieght=3", "--style-wieght=3", "-style_weihgt=3"])
 def test_unknown_flag_is_refused_with_the_nearest(flag):
     text = refusal(*FILES, flag)
-    assert text.startswith(f"unknown flag --{flag.lstrip('-').partition('=')[0]}:")
+    assert text.startswith(f"unknown flag {flag.partition('=')[0]}:")
     assert text.endswith("did you mean '--style_weight'?")
 
 
@@ -187,18 +197,12 @@ def test_flags_cannot_be_read_from_a_file(tmp_path):
     assert "unknown flag --flagfile" in refusal(*FILES, f"--flagfile={tmp_path / 'flags'}")
 
 
-@pytest.mark.parametrize("argument", ["x.yaml", "-", "--=3"])
-def test_positional_argument_is_refused(argument):
-    assert f"unexpected argument '{argument}'" in refusal(argument, *FILES)
-    assert f"unexpected argument '{argument}'" in refusal(*FILES, "--", argument)
-
-
 @pytest.mark.parametrize(
     ("flag", "reason"),
     [
         ("--bounds=maybe", "Non-boolean argument"),
         ("--nobounds=3", "does not take an argument"),
-        ("--seed", "Missing value for flag --seed"),
+        ("--seed", "no value for flag --seed"),
         ("--seed=", "seed cannot be None (--seed)"),
         ("--seed=true", "seed cannot be True (--seed): it should be a valid integer"),
         ("--seed=010", "seed cannot be '010' (--seed)"),
@@ -207,7 +211,7 @@ def test_positional_argument_is_refused(argument):
         ("--style_weight=.nan", "finite"),
         ("--output_image=", "a path is not empty"),
         ("--style_image=", "style_image.1 cannot be '' (--style_image)"),
-        ("--style_layers=relu4_2", "did you mean 'block4_conv2'?"),
+        ("--style_layers=relu6_1", "unknown layer 'block6_conv1'; did you mean 'block"),
         ("--style_layers=block1_conv1:x", "style_layers.block1_conv1 cannot be 'x'"),
         ("--config=none.yaml", "(none.yaml): no such file"),
         ("--pooling=caf\udce9", "pooling cannot be 'caf\\udce9' (--pooling)"),
@@ -252,3 +256,228 @@ def test_an_image_without_settings_cannot_be_made_again(tmp_path):
         message = refusal(f"--rerun={tmp_path / name}")
         assert "there are no settings to recall" in message
     assert "do not go together" in refusal("--rerun=a.png", "--config=b.yaml")
+
+
+# The short form, and other programs' spellings
+
+
+def styles(*argv: str) -> list[str]:
+    return [path.name for path in flags.parse(argv).config.style_image]
+
+
+def test_CMD_01_images_without_flags_are_the_content_and_the_styles(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got = flags.parse(["c.jpg", "s.jpg", "t.jpg", "-o", "out.webp", "--image-size", "64"]).config
+    assert got.content_image == tmp_path / "c.jpg"
+    assert got.style_image == (tmp_path / "s.jpg", tmp_path / "t.jpg")
+    assert (got.output_image, got.image_size) == (tmp_path / "out.webp", 64)
+    assert flags.parse(["-o=x.png", "c.jpg", "s.jpg"]).config.output_image == tmp_path / "x.png"
+    assert styles("c.jpg", "--seed=3", "s.jpg", "--style_image=t.jpg") == ["s.jpg", "t.jpg"]
+    assert styles("--", "-c.jpg", "-s.jpg") == ["-s.jpg"]
+    assert flags.parse(["-h"]).answer == flags.help_text()
+    assert flags.help_text().startswith("usage: nst-tf CONTENT STYLE [STYLE ...] -o OUT ")
+
+
+def test_CMD_01_a_file_of_settings_keeps_what_no_word_replaces(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text("content_image: c.jpg\nstyle_image: s.jpg\nseed: 4\n")
+    got = flags.parse(["--config=x.yaml", "d.jpg"]).config
+    assert (got.content_image.name, got.style_image[0].name, got.seed) == ("d.jpg", "s.jpg", 4)
+    assert styles("--config=x.yaml", "d.jpg", "t.jpg") == ["t.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["x.yaml"], "unexpected argument 'x.yaml': a file of settings has a flag; "
+         "write --config=x.yaml"),
+        (["-", *FILES], "unexpected argument '-': it is no file"),
+        (["--=3", *FILES], "unexpected argument '--=3'"),
+        (["c.jpg", "s.jpg", "image_size=64"], "a setting begins with two dashes; "
+         "did you mean '--image_size'?"),
+        (["c.jpg"], "give --style_image=FILE"),
+        (["d.jpg", *FILES], "unexpected argument 'd.jpg': the content image is given by its flag"),
+        (["c.jpg", "s.jpg", "-o"], "no value for flag -o"),
+        (["c.jpg", "s.jpg", "-o", "--seed=3"], "no value for flag -o"),
+    ],
+)  # fmt: skip
+def test_CMD_02_words_that_are_no_images_are_refused(argv, text):
+    assert text in refusal(*argv)
+
+
+def test_CMD_03_lists_of_files_have_commas_and_repeated_flags_add_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    content = "--content_image=c.jpg"
+    assert styles(content, "--style_image=a.jpg,b.jpg") == ["a.jpg", "b.jpg"]
+    assert styles(content, "--style_image=a.jpg, b.jpg", "--style-image=d.jpg") == [
+        "a.jpg", "b.jpg", "d.jpg",
+    ]  # fmt: skip
+    assert styles("c.jpg", "a.jpg,b.jpg") == ["a.jpg", "b.jpg"]
+    masks = flags.parse([*FILES, "--content_masks=a.png,b.png", "--style_masks", "d.png,e.png"])
+    assert [path.name for path in masks.config.style_masks] == ["d.png", "e.png"]
+
+
+def test_CMD_03_a_file_whose_name_contains_a_comma_is_itself(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a,b.jpg", "x,,y, z.jpg"):
+        (tmp_path / name).write_text("")
+    content = "--content_image=c.jpg"
+    assert styles(content, "--style_image=a,b.jpg") == ["a,b.jpg"]
+    assert styles(content, "--style_image=q.jpg,a,b.jpg,x,,y, z.jpg,r.jpg") == [
+        "q.jpg", "a,b.jpg", "x,,y, z.jpg", "r.jpg",
+    ]  # fmt: skip
+    assert styles("c.jpg", "a,b.jpg", "d.jpg") == ["a,b.jpg", "d.jpg"]
+    config = flags.parse([content, "--style_image=a,b.jpg"]).config
+    (tmp_path / "x.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "x.yaml") == config
+    assert portable(config)["style_image"] == ["a,b.jpg"]
+    assert [path.name for path in Config(style_image="p,q.jpg").style_image] == ["p,q.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--seed=3", "--seed=5"], "--seed has one value: it is given twice, as 3 and 5; give it"),
+        (["--style_layers=block1_conv1", "--style-layers=block2_conv1"], "given twice"),
+        (["--content_image=d.jpg"], "--content_image has one value: it is given twice, as c.jpg"),
+        (["--bounds", "--nobounds"], "given twice, as true and false"),
+        (["-o", "a.png", "--output_image=b.png"], "--output_image has one value"),
+        (["--config=a.yaml", "--config=b.yaml"], "--config has one value"),
+    ],
+)  # fmt: skip
+def test_CMD_04_a_flag_of_one_value_given_two_is_refused(argv, text):
+    assert text in refusal(*FILES, *argv)
+
+
+def test_CMD_04_the_same_value_twice_is_that_value():
+    assert config("--seed=3", "--seed=3", "--resume", "--resume").seed == 3
+
+
+def test_CMD_05_the_flags_of_neural_style_are_understood():
+    got = flags.parse(
+        ["-content_image", "c.jpg", "-style_image", "s.jpg,t.jpg", "-style_blend_weights", "3,7",
+         "-num_iterations", "500", "-optimizer", "adam", "-init", "random", "-pooling", "avg",
+         "-content_layers", "relu4_2", "-style_layers", "relu1_1,conv2_1:2,relu3_1",
+         "-original_colors", "1", "-tv_weight", "1e-3", "-print_iter", "10", "-style_scale", "0.5",
+         "-normalize_gradients", "-output_image", "o.png", "-image_size", "256"]
+    ).config  # fmt: skip
+    assert [path.name for path in got.style_image] == ["s.jpg", "t.jpg"]
+    assert (got.style_blend_weights, got.num_iterations) == ((3.0, 7.0), 500)
+    assert (got.optimizer, got.init, got.pooling) == ("adam", "noise", "average")
+    assert got.content_layers == {"block4_conv2": 1.0}
+    assert got.style_layers == {"block1_conv1": 1.0, "block2_conv1": 2.0, "block3_conv1": 1.0}
+    assert (got.original_colors, got.normalize_gradients) == ("luminance", True)
+    assert config("--init=image").init == "content"
+    assert config("--init=./image").init == str(Path.cwd() / "image")
+    assert config("--original_colors=0").original_colors == "none"
+
+
+def test_CMD_05_a_layer_in_two_spellings_is_named_twice(tmp_path):
+    for layers in ("relu4_2,block4_conv2", {"conv4_2": 1, "block4_conv2": 2}):
+        with pytest.raises(InputError, match="a layer is named twice"):
+            Config(style_layers=layers)
+    got = Config(layer_styles="relu1_1:2", style_image=["a", "b"]).layer_styles
+    assert got == {"block1_conv1": 2}
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("-gpu", "unknown flag -gpu: nst_tf has no such setting; TensorFlow uses a graphics card"),
+        ("-backend", "everything is computed by TensorFlow"),
+        ("-model_file", "--weights=FILE"),
+        ("--init-image", "write --init=FILE"),
+        ("-lbfgs_num_correction", "lbfgs keeps"),
+        ("--learning-rate=3", "unknown flag --learning-rate"),
+    ],
+)
+def test_CMD_06_what_only_other_programs_have_says_what_replaces_it(flag, text):
+    assert text in refusal(flag, "0", *FILES)
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"),
+    [
+        ("--content", "content_image"), ("--size", "image_size"), ("--style", "style_image"),
+        ("--iterations", "num_iterations"), ("--output", "output_image"), ("--dry", "dry_run"),
+        ("--iter", "num_iterations"), ("--max-size", "image_size"), ("--steps", "num_iterations"),
+        ("--masks", "content_masks"), ("--colors", "original_colors"), ("--width", "image_size"),
+    ],
+)  # fmt: skip
+def test_CMD_07_a_part_of_a_name_finds_it(flag, name):
+    assert refusal(flag, "x", *FILES).endswith(f"did you mean '--{name}'?")
+
+
+def test_CMD_08_the_home_folder_is_expanded_in_flags(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    got = flags.parse(["~/c.jpg", "~/a.jpg,~/b.jpg", "--output-image=~/o.png", "--init=~/i.png",
+                       "--weights=~/w.npz"]).config  # fmt: skip
+    assert got.content_image == tmp_path / "c.jpg"
+    assert got.style_image == (tmp_path / "a.jpg", tmp_path / "b.jpg")
+    assert (got.output_image, got.init) == (tmp_path / "o.png", str(tmp_path / "i.png"))
+    assert got.weights == str(tmp_path / "w.npz")
+    (tmp_path / "x.yaml").write_text("content_image: '~/c.jpg'\nstyle_image: s.jpg\n")
+    literal = flags.parse(["--config=~/x.yaml"]).config
+    assert literal.content_image == tmp_path / "~" / "c.jpg"
+    assert Config(content_image="~/c.jpg").content_image == Path.cwd() / "~" / "c.jpg"
+    assert "no settings to recall" in refusal("--rerun=~nobody-of-this-name/x.png")
+
+
+# Presets count with whoever gave them
+
+
+def rerun(tmp_path: Path, made: Config, *argv: str) -> Config:
+    settings = json.dumps({"nst_tf": "0", **portable(made)})
+    path = made.output_image
+    path.write_bytes(images.encode(np.zeros((4, 5, 3), np.uint8), ".png", settings))
+    return flags.parse([f"--rerun={path}", *argv]).config
+
+
+def plan_of(config: Config) -> tuple[str, str, int]:
+    return config.preset, config.pyramid, config.num_iterations
+
+
+@pytest.mark.parametrize(
+    ("recorded", "argv", "expected"),
+    [
+        ({}, ["--preset=fine"], ("fine", "auto", 200)),
+        ({"preset": "draft"}, ["--preset=fine"], ("fine", "auto", 200)),
+        ({"preset": "draft"}, ["--preset=default"], ("default", "auto", 40)),
+        ({"num_iterations": 33, "pyramid": "128:5"}, ["--preset=draft"], ("draft", "none", 10)),
+        ({}, ["--preset=draft", "--num_iterations=15"], ("draft", "none", 15)),
+        ({"preset": "fine"}, ["--pyramid=none"], ("fine", "none", 200)),
+        ({"preset": "fine", "num_iterations": 7}, [], ("fine", "auto", 7)),
+        ({"preset": "fine", "num_iterations": 7}, ["--seed=1"], ("fine", "auto", 7)),
+    ],
+)
+def test_CMD_09_a_preset_in_a_flag_wins_with_all_it_stands_for(tmp_path, recorded, argv, expected):
+    made = Config(content_image=tmp_path / "c.jpg", style_image=tmp_path / "s.jpg",
+                  output_image=tmp_path / "o.png", **recorded)  # fmt: skip
+    assert plan_of(rerun(tmp_path, made, *argv)) == expected
+    (tmp_path / "config.yaml").write_text(to_yaml(made))
+    assert plan_of(flags.parse([f"--config={tmp_path / 'config.yaml'}", *argv]).config) == expected
+
+
+def test_CMD_09_a_preset_in_python_wins_likewise(tmp_path):
+    (tmp_path / "x.yaml").write_text("preset: fine\nnum_iterations: 9\n")
+    assert plan_of(load_config(tmp_path / "x.yaml")) == ("fine", "auto", 9)
+    overrides = {"preset": "draft"}
+    assert plan_of(load_config(tmp_path / "x.yaml", overrides)) == ("draft", "none", 10)
+    overrides = {"num_iterations": 8}
+    assert plan_of(load_config(tmp_path / "x.yaml", overrides)) == ("fine", "auto", 8)
+    config = Config(preset="draft", seed=3)
+    assert plan_of(config.replace(preset="fine")) == ("fine", "auto", 200)
+    assert plan_of(config.replace(preset="fine", num_iterations=5)) == ("fine", "auto", 5)
+    assert plan_of(config.replace(seed=5)) == ("draft", "none", 10)
+    with pytest.raises(InputError, match="preset cannot be 'quick'"):
+        config.replace(preset="quick")
+
+
+def test_CMD_10_image_size_may_be_that_of_the_content():
+    got = config("--image_size=content")
+    assert got.image_size == "content"
+    assert got.longer_side((30, 70)) == 70 and config().longer_side((30, 70)) == 512
+    assert "image_size: content\n" in to_yaml(got)
+    assert portable(got)["image_size"] == got.model_dump()["image_size"] == "content"
+    text = refusal(*FILES, "--image_size=contents")
+    assert "image_size cannot be 'contents' (--image_size)" in text and "or content for" in text

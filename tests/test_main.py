@@ -1,7 +1,9 @@
 """The command: exit codes and the one line that a refusal consists of."""
 
+import importlib
 import io
 import logging
+import re
 import signal
 import struct
 import subprocess
@@ -13,7 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import nst_tf
+from nst_tf import events, jobs
 from nst_tf.cli import command, signals
+from nst_tf.cli.supervisor import run_in_subprocess
 from nst_tf.main import main
 from tests.command import CONTENT, ROOT, STYLE, environment, error_line, run
 
@@ -45,7 +50,7 @@ def given(content=CONTENT, style=STYLE, output="out.png"):
 def test_the_guard_against_tensorflow_works(without_tensorflow, tmp_path):
     done = run(*given(), "--image_size=64", "--num_iterations=0", env=without_tensorflow,
                cwd=tmp_path)  # fmt: skip
-    assert done.returncode == 99
+    assert done.returncode == 3 and "exit code 99" in done.stderr
 
 
 def test_CFG_05_typo_in_a_flag(without_tensorflow, tmp_path):
@@ -181,12 +186,138 @@ def test_no_pyramid_fits(without_tensorflow, tmp_path):
     assert "its level of 600 pixels is not smaller than 512" in line
 
 
-def test_dry_run_prints_the_resolved_configuration(without_tensorflow, tmp_path):
+def test_CMD_15_dry_run_prints_the_resolved_configuration_and_the_plan(
+    without_tensorflow, tmp_path
+):
     done = run(*given(), "--style_weight=3e4", "--dry_run", env=without_tensorflow, cwd=tmp_path)
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr) == (0, "")
     assert "style_weight: 30000.0\n" in done.stdout
     assert f"output_image: {tmp_path / 'out.png'}\n" in done.stdout
     assert not list(tmp_path.iterdir())
+    *_, plan = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"# nst_tf \S+, (float32|bfloat16) on CPU; iterations at 128x40: 160, 256x80: 80, "
+        r"512x159: 40; about \d\.\d GB of memory and .+", plan,
+    )  # fmt: skip
+    (tmp_path / "x.yaml").write_text(done.stdout)
+    again = run("--config=x.yaml", "--dry-run", env=without_tensorflow, cwd=tmp_path)
+    assert again.stdout.splitlines()[:-1] == done.stdout.splitlines()[:-1]
+
+
+def test_CMD_15_dry_run_refuses_what_the_run_would_after_the_settings(capsys, tmp_path):
+    assert main([*given(content="none.png"), "--dry_run"]) == 2
+    captured = capsys.readouterr()
+    assert "content_image: " in captured.out and "# " not in captured.out
+    assert "no such file" in captured.err
+
+
+def test_CMD_10_the_content_s_own_size_is_planned(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (230, 60), "teal").save("c.png")
+    assert main([*given("c.png"), "--image-size=content", "--dry-run"]) == 0
+    assert "; iterations at 115x30: 178, 230x60: 40; about" in capsys.readouterr().out
+    assert main([*given("c.png"), "--image_size=content", "--pyramid=230:5", "--dry-run"]) == 2
+    assert "its level of 230 pixels is not smaller than 230" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "suggestion"),
+    [
+        ("x.jfif", "choose x.jpg"), ("x.gif", "choose x.png"), ("x.BMP", "choose x.png"),
+        ("x.heic", "choose x.avif"), ("a.b.jxl", "choose a.b.webp"), ("x", "as in x.png"),
+        ("x.", "as in x.png"), ("folder/", "as in folder/out.png"),
+        ("folder", "it is a folder; name a file in it, as in folder/out.png"),
+        ("x.jpgg", "did you mean '.jpg'?"),
+    ],
+)  # fmt: skip
+def test_CMD_16_an_output_of_another_kind_gets_a_name_that_can_be_written(
+    capsys, monkeypatch, tmp_path, name, suggestion
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main([str(CONTENT), str(STYLE), "-o", name]) in (2, 3)
+    assert suggestion in capsys.readouterr().err
+
+
+def fake_run(monkeypatch, *events, path=None, status="finished", iterations=3):
+    """Replaces the job by events and a result."""
+
+    def run(config, callbacks, **_):
+        for event in events:
+            for callback in callbacks:
+                callback(event)
+        return jobs.JobResult(path, {"iterations": iterations} if path else {}, None, status)
+
+    monkeypatch.setattr(jobs, "run", run, raising=False)
+
+
+PLANNED = events.Planned(
+    (events.PlannedLevel(20, 30, 160), events.PlannedLevel(40, 60, 40)), "float32", "CPU", 1, 1, 1
+)
+
+
+@pytest.mark.parametrize(
+    ("saved", "iterations", "flags", "line"),
+    [
+        ("stop.png", 3, [], "stopped: saved stop.png after 3 of 200 iterations; "
+         "the same command with --resume goes on"),
+        ("stop-2.png", 3, ["--checkpoint_seconds=0"], "stopped: saved stop-2.png after 3 of 200 "
+         "iterations; give the same command again"),
+        ("stop.png", 0, [], "stopped: saved stop.png after 0 of 200 iterations; "
+         "give the same command again"),
+        (None, 0, [], "stopped: nothing was begun yet; give the same command again"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_CMD_12_a_stopped_run_is_told_of_without_an_error(
+    monkeypatch, capsys, tmp_path, saved, iterations, flags, line, number
+):
+    monkeypatch.chdir(tmp_path)
+    path = saved and tmp_path / saved
+    fake_run(monkeypatch, PLANNED, path=path, status="stopped", iterations=iterations)
+    argv = [str(CONTENT), str(STYLE), "-o", "stop.png", *flags]
+    assert command.execute(argv, [number]) == 128 + number
+    assert capsys.readouterr().err == f"{line}\n"
+
+
+def test_CMD_12_a_second_interrupt_is_no_error_either(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_execute", interrupted)
+    assert main([]) == 130
+    assert capsys.readouterr().err == (
+        "stopped: at once, and all files are whole; the same command with --resume goes on from "
+        "the last checkpoint\n"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_RUN_42_lines_with_letters_that_a_stream_lacks_are_escaped(monkeypatch, tmp_path, encoding):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "\N{SNOWMAN}.png"
+    losses = events.Losses({"tv": 1.0})
+    preview = events.Preview(np.zeros((2, 2, 3), np.float32), tmp_path / "\N{SNOWMAN}.run")
+    saved = events.Saved(path, losses, 3, 1.0, "all iterations were done", True)
+    fake_run(monkeypatch, PLANNED, preview, saved, path=path)
+    screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", screen)
+    assert main([str(CONTENT), str(STYLE), "-o", path.name]) == 0
+    screen.flush()
+    text = screen.buffer.getvalue().decode(encoding)
+    assert "first image: \\u2603.run" in text and "saved \\u2603.png: loss 1" in text
+
+
+def test_CMD_01_the_command_has_three_names(tmp_path):
+    for words in (["-m", "nst_tf"], ["-m", "nst_tf.main"]):
+        done = subprocess.run(
+            [sys.executable, *words, "--version"], env=environment(), capture_output=True,
+            text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, f"nst_tf {nst_tf.__version__}\n"), done.stderr
+    settings = (ROOT / "setup.cfg").read_text()
+    module, function = re.search(r"nst-tf = ([\w.]+):(\w+)", settings).groups()
+    assert getattr(importlib.import_module(module), function) is run_in_subprocess
 
 
 def test_help_names_every_setting(without_tensorflow, tmp_path):

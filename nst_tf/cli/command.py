@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from nst_tf.errors import NstError, NumericalError, StoppedError, printable
 if TYPE_CHECKING:
     from nst_tf.cli.flags import Command
     from nst_tf.jobs import JobResult
+
+_RESUME = "the same command with --resume goes on"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,13 +41,14 @@ def execute(argv: Sequence[str], received: Sequence[int]) -> int:
 
     Returns:
         The exit code: 0 finished, 2 wrong input, 3 the machine refused, 4 numerical failure,
-        70 a defect, 129, 130 or 143 stopped by a signal.
+        70 a defect, 128 + N stopped by signal N.
     """
     try:
         with _streams():
             _execute(argv, received)
     except KeyboardInterrupt:
-        return _fail("stopped by SIGINT at once: all files are whole; see --resume", 130)
+        kept = "at once, and all files are whole"
+        return _report(StoppedError(signal.SIGINT, kept, f"{_RESUME} from the last checkpoint"))
     except Exception as error:  # noqa: BLE001 - a defect, too, ends in one line
         if "--debug" in argv:
             traceback.print_exc()
@@ -61,55 +65,84 @@ def _execute(argv: Sequence[str], received: Sequence[int]) -> None:
     if command.answer:
         print(command.answer, end="")
     elif command.dry_run:
-        print(to_yaml(command.config), end="")
+        print(to_yaml(command.config), end="", flush=True)
+        _print_plan(command)
     else:
         _run(command, received)
+
+
+def _print_plan(command: "Command") -> None:
+    """Prints what the run would do as comments, so that all that is printed can be a YAML file."""
+    from nst_tf.cli import console
+    from nst_tf.jobs.planning import plan
+
+    planned = plan(command.config, overwrite=command.overwrite)
+    console.print_line(f"# {console.describe_plan(planned)}")
 
 
 def _run(command: "Command", received: Sequence[int]) -> None:
     from nst_tf import jobs
     from nst_tf.cli import console
+    from nst_tf.events import Event, Planned
 
     config = command.config
+    planned = 0
+
+    def count(event: Event) -> None:
+        nonlocal planned
+        if isinstance(event, Planned):
+            planned = sum(level.num_iterations for level in event.levels)
+
     with console.display(config) as callback:
         result = jobs.run(
             config,
             overwrite=command.overwrite,
             resume=command.resume,
-            callbacks=[callback],
+            callbacks=[callback, count],
             should_stop=lambda: bool(received),
         )
     if result.status == "nothing to do":
         console.print_line("nothing to do: the run is finished")
     elif result.status == "stopped":
-        raise _stopped(result, received[0], saves=bool(config.checkpoint_seconds))
+        saves = bool(config.checkpoint_seconds)
+        raise _stopped(result, received[0] if received else signal.SIGINT, planned, saves=saves)
     elif result.status == "failed":
         what, _, why = result.failure.partition(": ")
         remedy = f"check the weights; the best image so far is in {result.path}"
         raise NumericalError(what, why, remedy)
 
 
-def _stopped(result: "JobResult", number: int, *, saves: bool) -> StoppedError:
+def _stopped(result: "JobResult", number: int, planned: int, *, saves: bool) -> StoppedError:
+    from nst_tf.system import display_path
+
     if result.path is None:
-        return StoppedError(number, "nothing was done yet", "start again")
-    resumable = saves and result.record["iterations"]
-    remedy = "go on with --resume" if resumable else "start again"
-    return StoppedError(number, "the best image was saved", remedy, where=result.path)
+        return StoppedError(number, "nothing was begun yet", "give the same command again")
+    done = result.record["iterations"]
+    kept = f"saved {display_path(result.path)} after {done} of {planned} iterations"
+    return StoppedError(number, kept, _RESUME if saves and done else "give the same command again")
 
 
 def _report(error: Exception) -> int:
+    if isinstance(error, StoppedError):  # which was asked for, and is no error
+        return _print(str(error), error.exit_code)
     if isinstance(error, NstError):
         return _fail(str(error), error.exit_code)
     if isinstance(error, ModuleNotFoundError):
         what = f"there is no module {error.name!r} in {sys.prefix}, where this Python looks"
         return _fail(f"{what}; activate the environment nst_tf is installed in, or install it", 3)
+    if isinstance(error, MemoryError):
+        return _fail("memory ran out: there is none left; free some, or raise its limit", 3)
     what = f"internal error: {type(error).__name__}: {error}"
     return _fail(f"{what}; run again with --debug and report it", 70)
 
 
 def _fail(message: str, exit_code: int) -> int:
+    return _print(f"nst_tf: error: {message}", exit_code)
+
+
+def _print(message: str, exit_code: int) -> int:
     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-        print(f"nst_tf: error: {printable(message)}", file=sys.stderr)
+        print(printable(message), file=sys.stderr)
     return exit_code
 
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import nst_tf
 from nst_tf.config import Config
-from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved
+from nst_tf.errors import printable
+from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved, Scoring
 from nst_tf.system import display_path
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_WIDE = 110
+"""Columns of a terminal in which size and terms of the loss have room beside the time left."""
 
 
 def print_line(text: str) -> None:
@@ -56,7 +60,15 @@ def describe_losses(event: Iteration) -> str:
     terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
     if losses.tv:
         terms.append(f"tv {losses.tv:.4g}")
-    return f"{event.width}x{event.height}  loss {losses.total:.5g} ({', '.join(terms)})"
+    return f"{event.width}x{event.height}  {_loss(event)} ({', '.join(terms)})"
+
+
+def _loss(event: Iteration) -> str:
+    return f"loss {event.losses.total:.5g}"
+
+
+def _time_left(event: Iteration) -> str:
+    return _duration(event.seconds * (1.0 / event.done - 1.0))
 
 
 class Lines:
@@ -75,6 +87,8 @@ class Lines:
         """Prints what there is to say of an event."""
         match event:
             case Planned():
+                for note in event.notes:
+                    print_line(printable(note))
                 print_line(describe_plan(event))
                 if event.iterations_done:
                     print_line(f"going on after {event.iterations_done} iterations")
@@ -82,24 +96,26 @@ class Lines:
                 print_line(f"first image: {display_path(path)}")
             case Iteration():
                 self._print_progress(event)
+            case Scoring():
+                print_line("computing the loss of the image in float32 (--noscore leaves it out)")
             case Saved():
                 self._print_result(event)
 
     def _print_progress(self, event: Iteration) -> None:
         if self._every and event.iteration % self._every == 0:
-            left = event.seconds * (1.0 / event.done - 1.0)
             print_line(
                 f"iteration {event.iteration}/{event.num_iterations}  {describe_losses(event)}  "
-                f"{event.seconds:.0f} s, {left:.0f} s left"
+                f"{_duration(event.seconds)}, {_time_left(event)} left"
             )
 
     def _print_result(self, event: Saved) -> None:
-        if event.path != self._output:
-            print_line(f"{display_path(self._output)} appeared meanwhile and was left alone")
         if event.finished:
+            name = display_path(event.path)
+            if event.path != self._output:
+                name += f" ({display_path(self._output)} was kept)"
             print_line(
-                f"saved {display_path(event.path)}: loss {event.losses.total:.5g}, "
-                f"{event.iterations} iterations, {event.seconds:.0f} s; {event.stop_reason}"
+                f"saved {name}: loss {event.losses.total:.5g}, "
+                f"{event.iterations} iterations, {_duration(event.seconds)}; {event.stop_reason}"
             )
 
 
@@ -117,28 +133,31 @@ def display(config: Config, console: "Console | None" = None) -> Iterator[Callba
     if console is None and not (sys.stdout and sys.stdout.isatty()):
         yield Lines(config.output_image, config.print_iter)
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     lines = Lines(config.output_image, 0)
+    # Where columns do not fit, the last ones are cut off.
     columns = (
         TextColumn("iteration {task.fields[iteration]}"),
-        BarColumn(),
+        TextColumn("{task.fields[left]} left"),
+        BarColumn(bar_width=20),
         TextColumn("{task.description}"),
-        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=1.0, iteration=0, visible=False)
+        task = bar.add_task("", total=1.0, iteration=0, left="", visible=False)
 
         def show(event: Event) -> None:
             if isinstance(event, Iteration):
+                is_wide = bar.console.width >= _WIDE
                 bar.update(
                     task,
                     completed=event.done,
-                    description=describe_losses(event),
+                    description=describe_losses(event) if is_wide else _loss(event),
                     iteration=f"{event.iteration}/{event.num_iterations}",
+                    left=_time_left(event),
                     visible=True,
                 )
-            elif isinstance(event, Saved):
+            elif isinstance(event, Scoring | Saved):
                 bar.update(task, visible=False)
             lines(event)
 

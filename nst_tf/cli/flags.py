@@ -3,22 +3,23 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 
 import nst_tf
-from nst_tf.config.fields import Source
-from nst_tf.config.files import load_config, recall_config
+from nst_tf.cli.arguments import read_words, split_files
+from nst_tf.config.files import given_settings, load_config, recall_config
 from nst_tf.config.schema import Config, metadata, require_files, section_of
 from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.io import images
+from nst_tf.system import expand_home
 
 _SWITCHES = {
     "overwrite": "replace a file at output_image that nst_tf did not write",
     "resume": "continue an interrupted run",
-    "dry_run": "print all settings as YAML and exit",
+    "dry_run": "print all settings as YAML, with the plan in comments, and exit",
     "debug": "show the traceback of an error",
     "help": "print this help and exit",
     "version": "print the version and exit",
@@ -47,6 +48,14 @@ class Command(NamedTuple):
     answer: str = ""
 
 
+_USAGE = """\
+usage: nst-tf CONTENT STYLE [STYLE ...] -o OUT [--KEY=VALUE ...]
+       nst-tf --config=FILE.yaml [--KEY=VALUE ...]
+`python -m nst_tf` and `python -m nst_tf.main` are the same command. Lists of files have commas, or
+their flag is repeated; hyphens in the name of a flag mean underscores.
+"""
+
+
 class _Flags(flags.FlagValues):  # type: ignore[misc]
     """absl's parser, without its own `--flagfile`, which would read any file."""
 
@@ -57,8 +66,9 @@ class _Flags(flags.FlagValues):  # type: ignore[misc]
 def parse(argv: Sequence[str]) -> Command:
     """Parses the command line and the configuration file that it names.
 
-    A path in a flag is relative to the current folder. `--style_image` and the masks may be
-    repeated; weights and layers are lists with commas.
+    A path in a flag is relative to the current folder, and `~` in it is the home folder. Words
+    without a flag are the content image and the style images. `--style_image` and the masks are
+    lists of files with commas, and may be repeated; weights and layers are lists with commas.
 
     Args:
         argv: The arguments, without the program's name.
@@ -67,25 +77,14 @@ def parse(argv: Sequence[str]) -> Command:
         The settings: flags take precedence over the file, and the file over defaults.
 
     Raises:
-        InputError: A flag or a setting is unknown, not allowed or missing.
+        InputError: A flag or a setting is unknown, not allowed, missing, or given two values.
     """
     defined = _define()
+    words = read_words(argv, {name: defined[name].boolean for name in defined})
     try:
-        leftover = defined(["nst_tf", *argv])[1:]
-    except flags.UnrecognizedFlagError as error:
-        known = [f"--{name}" for name in defined]
-        hint = did_you_mean(f"--{error.flagname}", known)
-        raise InputError(
-            f"unknown flag --{error.flagname}", "no setting has this name", hint
-        ) from error
+        defined(["nst_tf", *words.flags])
     except (flags.Error, ValueError) as error:
         raise InputError("cannot read the flags", str(error), "see --help") from error
-    if leftover:
-        raise InputError(
-            f"unexpected argument {leftover[0]!r}",
-            "every setting is a flag",
-            "write --config=FILE or --KEY=VALUE",
-        )
     if defined["help"].value:
         return Command(Config(), answer=help_text())
     if defined["version"].value:
@@ -95,6 +94,7 @@ def parse(argv: Sequence[str]) -> Command:
         for name in Config.model_fields
         if defined[name].present
     }
+    _add_files(given, words.files)
     if defined["config"].present and defined["rerun"].present:
         raise InputError(
             "--config and --rerun do not go together",
@@ -102,12 +102,11 @@ def parse(argv: Sequence[str]) -> Command:
             "leave one of them out, and change single settings by flags",
         )
     if defined["config"].present:
-        config = load_config(defined["config"].value, given)
+        config = load_config(expand_home(defined["config"].value), given)
     elif defined["rerun"].present:
-        config = _recalled(Path(defined["rerun"].value), given)
+        config = _recalled(Path(expand_home(defined["rerun"].value)), given)
     else:
-        sources = {name: Source(f"--{name}") for name in given}
-        config = Config.from_mapping(given, sources)
+        config = given_settings(given)
     require_files(config)
     return Command(
         config,
@@ -115,6 +114,40 @@ def parse(argv: Sequence[str]) -> Command:
         resume=defined["resume"].value,
         dry_run=defined["dry_run"].value,
     )
+
+
+def _add_files(given: dict[str, Any], files: Sequence[str]) -> None:
+    """Adds the content image and the style images that are given without a flag."""
+    for word in files:
+        _check_file(word)
+    if not files:
+        return
+    if "content_image" in given:
+        raise InputError(
+            f"unexpected argument {files[0]!r}",
+            "the content image is given by its flag",
+            "give the style images by theirs, or all images without flags: CONTENT STYLE",
+        )
+    given["content_image"] = files[0]
+    styles = [name for word in files[1:] for name in split_files(word)]
+    if styles:
+        given["style_image"] = [*styles, *given.get("style_image", [])]
+
+
+def _check_file(word: str) -> None:
+    """Refuses words that are no images, but were meant to be something else."""
+    name, equals, _ = word.partition("=")
+    why, remedy = "", ""
+    if Path(word).suffix.lower() in (".yaml", ".yml"):
+        why, remedy = "a file of settings has a flag", f"write --config={word}"
+    elif not word.strip("-") or not name.strip("-"):
+        why, remedy = "it is no file", "write CONTENT STYLE, --config=FILE or --KEY=VALUE"
+    elif equals and not Path(word).exists():
+        hint = did_you_mean(f"--{name}", [f"--{field}" for field in Config.model_fields])
+        if hint.startswith("did you"):
+            why, remedy = "a setting begins with two dashes", hint
+    if why:
+        raise InputError(f"unexpected argument {word!r}", why, remedy)
 
 
 def _recalled(image: Path, given: dict[str, object]) -> Config:
@@ -131,7 +164,7 @@ def _recalled(image: Path, given: dict[str, object]) -> Config:
 
 def help_text() -> str:
     """Returns the text of `--help`: one line for each flag."""
-    lines = ["usage: python -m nst_tf.main --config=FILE.yaml [--KEY=VALUE ...]", "", "Command"]
+    lines = [*_USAGE.splitlines(), "", "Command"]
     lines += [_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
     for heading, group in itertools.groupby(
         Config.model_fields.items(), lambda item: section_of(item[0]).heading
@@ -145,26 +178,47 @@ def help_text() -> str:
 
 def _define() -> _Flags:
     defined = _Flags()
-    defined.set_gnu_getopt()
     for name, text in _SOURCES.items():
-        flags.DEFINE_string(name, None, text, flag_values=defined)
+        _define_flag(defined, name, text)
     for name, text in _SWITCHES.items():
-        flags.DEFINE_boolean(name, False, text, flag_values=defined)
+        _define_flag(defined, name, text, boolean=True, default=False)
     for name, field in Config.model_fields.items():
-        if field.annotation is bool:
-            define = flags.DEFINE_boolean
-        elif metadata(name).repeatable:
-            define = flags.DEFINE_multi_string
+        if metadata(name).repeatable:
+            flags.DEFINE_multi_string(name, None, field.description, flag_values=defined)
         else:
-            define = flags.DEFINE_string
-        define(name, None, field.description, flag_values=defined)
+            _define_flag(defined, name, field.description or "", boolean=field.annotation is bool)
     return defined
 
 
-def _value(name: str, given: object) -> object:
-    """Converts the text of a number; the schema reads all other text."""
-    is_number = Config.model_fields[name].annotation in (int, float)
-    return scalar(given) if is_number and isinstance(given, str) else given
+def _define_flag(
+    defined: _Flags, name: str, text: str, *, boolean: bool = False, default: bool | None = None
+) -> None:
+    """Defines a flag of one value."""
+    if boolean:
+        parser, serializer = flags.BooleanParser(), None
+    else:
+        parser, serializer = flags.ArgumentParser(), flags.ArgumentSerializer()
+    flag = _SingleFlag(parser, serializer, name, default, text, boolean=boolean)
+    flags.DEFINE_flag(flag, defined)
+
+
+class _SingleFlag(flags.Flag):  # type: ignore[misc]
+    """A flag that may be repeated with the same value only."""
+
+    def parse(self, argument: str) -> None:
+        before = self.value if self.present else None
+        super().parse(argument)
+        if before not in (None, self.value):
+            why = f"it is given twice, as {_written(before)} and {_written(self.value)}"
+            raise InputError(f"--{self.name} has one value", why, "give it once")
+
+
+def _value(name: str, given: Any) -> Any:
+    """Splits lists of files, and converts the text of a number; the schema reads all other text."""
+    if metadata(name).repeatable:
+        return [file for text in given for file in split_files(text)]
+    field = Config.model_fields[name]
+    return scalar(given) if field.annotation in (int, float) and isinstance(given, str) else given
 
 
 def _line(name: str, text: str) -> str:

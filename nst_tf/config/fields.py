@@ -1,11 +1,14 @@
 """Types of settings: numbers, weights, files, layers, and what is recorded of each setting."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
+import numpy as np
+from PIL import ImageColor
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -13,10 +16,13 @@ from pydantic import (
     PlainSerializer,
     StringConstraints,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 
 from nst_tf.config.yaml import scalar
-from nst_tf.models.layers import LAYERS, suggest_layer
+from nst_tf.models.layers import LAYERS, keras_name, suggest_layer
+from nst_tf.system import expand_home
 
 Value_co = TypeVar("Value_co", covariant=True)
 
@@ -27,10 +33,12 @@ class Source(NamedTuple):
     Attributes:
         place: The file and line, or the flag, for messages.
         folder: The folder to which relative paths refer.
+        expands_home: Whether `~` in a path is the home folder, as in a shell.
     """
 
     place: str
     folder: Path = Path()
+    expands_home: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,38 @@ class FrozenDict(Mapping[str, Value_co]):
         return repr(self._items)
 
 
+def plain(value: object) -> object:
+    """Converts scalars and arrays of NumPy and of libraries of tensors to values of Python.
+
+    Args:
+        value: Any.
+
+    Returns:
+        Numbers, truth values, text and lists in their place; any other value as it is.
+    """
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+    if hasattr(value, "__array__"):
+        try:
+            return np.asarray(value).tolist()
+        except Exception:  # noqa: BLE001 - tensors of any library raise anything
+            return value
+    return value
+
+
+def synonyms(**meanings: str) -> BeforeValidator:
+    """Returns a validator that understands the words that other programs have for a keyword.
+
+    Args:
+        **meanings: The keyword by the other word.
+    """
+    return BeforeValidator(
+        lambda value: meanings.get(value, value) if isinstance(value, str) else value
+    )
+
+
 def _number(value: object) -> object:
     if isinstance(value, str) and re.fullmatch(r"[-+]?[0-9][0-9_]{0,60}", value):
         digits = value.replace("_", "").lstrip("+")
@@ -119,14 +159,15 @@ def _weight(value: float) -> float:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+    """Whether a value has items in an order: a sequence or an iterator, as of `Path.glob`."""
+    return isinstance(value, Sequence | Iterator) and not isinstance(value, str | bytes | bytearray)
 
 
 def _tuple(value: object) -> object:
     """Converts a list to a tuple, and a single value, as in `style_image: a.jpg`, to one of it."""
     if _is_list(value):
-        return tuple(value)  # type: ignore[arg-type]  # a sequence
-    return (value,) if isinstance(value, str | Path | int | float) else value
+        return tuple(value)  # type: ignore[arg-type]  # it has items
+    return (value,) if isinstance(value, str | os.PathLike | int | float) else value
 
 
 def _numbers(value: object) -> object:
@@ -144,18 +185,22 @@ def as_path(value: object, info: ValidationInfo) -> Path:
         info: Its context maps names of settings to their `Source`.
 
     Returns:
-        The absolute path; `~`, `$HOME` and wildcards are taken literally.
+        The absolute path; `$HOME` and wildcards are taken literally, and so is `~`, unless its
+        `Source` expands it.
 
     Raises:
         ValueError: It is neither, is empty or contains NUL, or the current folder was removed.
     """
-    if not isinstance(value, str | Path):
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise ValueError("a path is text, in quotes where it looks like a number")
-    if not str(value) or "\0" in str(value):
+    path = os.fspath(value)
+    if not path or "\0" in path:
         raise ValueError("a path is not empty and holds no NUL")
-    source = (info.context or {}).get(info.field_name)
+    source = (info.context or {}).get(info.field_name) or Source("")
+    if source.expands_home:
+        path = expand_home(path)
     try:
-        return ((source.folder if source else Path()) / value).absolute()
+        return (source.folder / path).absolute()
     except OSError as error:
         raise ValueError("the current folder, which it is relative to, is gone") from error
 
@@ -188,10 +233,13 @@ def _layers(value: object) -> object:
             raise ValueError("a layer is named twice")
     if not isinstance(value, Mapping):
         return value
-    for name in value:
+    layers = {keras_name(str(name)): weight for name, weight in value.items()}
+    if len(layers) < len(value):
+        raise ValueError("a layer is named twice")
+    for name in layers:
         if name not in LAYERS:
-            raise ValueError(f"unknown layer {shown(str(name))}; {suggest_layer(str(name))}")
-    return {name: value[name] for name in LAYERS if name in value}
+            raise ValueError(f"unknown layer {shown(name)}; {suggest_layer(name)}")
+    return {name: layers[name] for name in LAYERS if name in layers}
 
 
 def _layer(item: object) -> tuple[str, object]:
@@ -237,6 +285,43 @@ def _pyramid(text: str) -> str:
     return text
 
 
+def _background(value: object) -> object:
+    """Reads a color by name, as `#rrggbb` or as three numbers, into a keyword or `#rrggbb`."""
+    if value == KEEP:
+        return value
+    if isinstance(value, str) and re.fullmatch(r"\d+(\s*,\s*\d+){2}", value):
+        value = [int(part) for part in value.split(",")]
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        color = tuple(value)
+    elif isinstance(value, str):
+        color = ImageColor.getrgb(f"#{value}" if re.fullmatch("[0-9a-fA-F]{6}", value) else value)
+    else:
+        return value
+    levels = range(256)
+    if len(color) != 3 or not all(type(part) is int and part in levels for part in color):
+        raise ValueError("a color has three whole numbers from 0 to 255")
+    written = "#{:02x}{:02x}{:02x}".format(*color)
+    return {"#ffffff": "white", "#000000": "black"}.get(written, written)
+
+
+KEEP: Literal["keep"] = "keep"
+"""The value of `background` that keeps the transparency of the content image."""
+
+
+def _size(value: object, handler: ValidatorFunctionWrapHandler) -> int | str:
+    if isinstance(value, str) and value == CONTENT_SIZE:
+        return value
+    size: int = handler(value)
+    if not 1 <= size <= _LARGEST_SIZE:
+        raise ValueError(f"it should be from 1 to {_LARGEST_SIZE}")
+    return size
+
+
+CONTENT_SIZE: Literal["content"] = "content"
+"""The value of `image_size` that means the content image's own size."""
+
+_LARGEST_SIZE = 32768
+
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Weight = Annotated[Number, AfterValidator(_weight)]
@@ -253,6 +338,8 @@ if TYPE_CHECKING:
         def __get__(self, instance: object, owner: type) -> _Stored_co: ...
         def __set__(self, instance: object, value: _Accepted_contra) -> None: ...
 
+    Background = _Converted[str, str | Sequence[int]]
+    ImageSize = int | Literal["content"]
     File = _Converted[Path, str | Path]
     OptionalFile = _Converted[Path | None, str | Path | None]
     Files = _Converted[tuple[Path, ...], str | Path | Sequence[str | Path]]
@@ -264,6 +351,8 @@ else:
     _Frozen = (AfterValidator(FrozenDict), PlainSerializer(dict))
     _StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
 
+    Background = Annotated[str, BeforeValidator(_background)]
+    ImageSize = Annotated[Whole, WrapValidator(_size), PlainSerializer(lambda size: size)]
     File = Annotated[Path, BeforeValidator(as_path)]
     OptionalFile = File | None
     Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_tuple)]

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from nst_tf.config import yaml as yaml_file
 from nst_tf.config.fields import Source
-from nst_tf.config.schema import Config, metadata
+from nst_tf.config.schema import Config, metadata, with_preset
 from nst_tf.errors import InputError
 from nst_tf.system import portable_path
 
@@ -19,7 +19,8 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
 
     Args:
         path: A YAML file: one flat mapping of settings to values.
-        overrides: Values that take precedence over the file's, as from flags.
+        overrides: Values that take precedence over the file's, as from flags; a preset among them
+            with all that it stands for. `~` in their paths is the home folder.
 
     Returns:
         The configuration; settings that neither gives have their defaults.
@@ -27,6 +28,12 @@ def load_config(path: Path | str, overrides: Mapping[str, object] | None = None)
     Raises:
         InputError: The file cannot be read, or a value is refused; names the line or the flag.
     """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            "cannot read the configuration",
+            f"its path is of type {type(path).__name__}",
+            "give the path of a YAML file, or its settings to nst_tf.Config",
+        )
     path = Path(path)
     values, lines = yaml_file.read_mapping(path)
     folder = path.absolute().parent
@@ -64,14 +71,30 @@ def recall_config(
     return _config(values, dict.fromkeys(values, source), overrides)
 
 
+def given_settings(flags: Mapping[str, object]) -> Config:
+    """Makes a configuration of flags alone.
+
+    Args:
+        flags: Values by the name of their flag; `~` in a path is the home folder.
+
+    Returns:
+        The configuration; settings without a flag have their defaults.
+
+    Raises:
+        InputError: A value is refused; names the flag.
+    """
+    return _config({}, {}, flags)
+
+
 def _config(
     values: Mapping[str, object],
     sources: Mapping[str, Source],
     overrides: Mapping[str, object] | None,
 ) -> Config:
+    """Lays overrides over values; each brings what its own preset stands for."""
     given = overrides or {}
-    flags = {key: Source(f"--{key}") for key in given}
-    return Config.from_mapping({**values, **given}, {**sources, **flags})
+    flags = {key: Source(f"--{key}", expands_home=True) for key in given}
+    return Config.from_mapping({**with_preset(values), **with_preset(given)}, {**sources, **flags})
 
 
 def to_yaml(config: Config) -> str:

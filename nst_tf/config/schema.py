@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
+from PIL import ImageColor
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,8 +17,12 @@ from pydantic import (
 )
 
 from nst_tf.config.fields import (
+    CONTENT_SIZE,
+    KEEP,
+    Background,
     File,
     Files,
+    ImageSize,
     KeywordOrFile,
     Layers,
     LayerStyles,
@@ -31,8 +36,10 @@ from nst_tf.config.fields import (
     Weights,
     Whole,
     keyword_or_file,
+    plain,
     setting,
     shown,
+    synonyms,
 )
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.io.images import DEFAULT_MAX_PIXELS
@@ -43,6 +50,24 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
     "default": {},
     "fine": {"num_iterations": 200},
 }
+
+
+def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds what a preset stands for.
+
+    Args:
+        values: Values by the name of their setting; `preset` may be among them.
+
+    Returns:
+        The values and, where they name a preset, a value of every setting that any preset sets.
+        The values themselves take precedence.
+    """
+    preset = values.get("preset")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        return dict(values)
+    names = {name for meaning in PRESETS.values() for name in meaning}
+    defaults = {name: Config.model_fields[name].default for name in names}
+    return {**defaults, **PRESETS[preset], **values}
 
 
 class Section(BaseModel):
@@ -78,6 +103,11 @@ class Section(BaseModel):
             except ValidationError as error:
                 raise self._refusal(error, {}) from error
 
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_arrays(cls, data: Any) -> Any:
+        return plain(data)
+
     @classmethod
     def from_mapping(
         cls, values: Mapping[str, object], sources: Mapping[str, Source] | None = None
@@ -101,8 +131,6 @@ class Section(BaseModel):
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with some settings changed, validated as a whole.
-
-        All other settings keep their values, also those that a preset filled in.
 
         Args:
             **changes: New values of settings.
@@ -179,6 +207,18 @@ class InputSettings(Section):
         ge=1,
         le=32768**2,
     )
+    background: Background = setting(
+        "white",
+        "the color under transparency: white, black, a color as #rrggbb or in three numbers, or "
+        "keep for a transparent result",
+    )
+
+    @property
+    def background_color(self) -> tuple[int, int, int]:
+        """The color under transparency, RGB from 0 to 255; white where that of `keep` is seen."""
+        name = "white" if self.background == KEEP else self.background
+        red, green, blue = ImageColor.getrgb(name)[:3]
+        return red, green, blue
 
     @model_validator(mode="after")
     def _masks_fit(self, info: ValidationInfo) -> Self:
@@ -218,6 +258,11 @@ class OutputSettings(Section):
     color_profile: Literal["srgb", "keep"] = setting(
         "srgb", "the color profile of the result, srgb, or keep for the content image's own"
     )
+    metadata: Literal["settings", "none"] = setting(
+        "settings",
+        "the metadata of the result: settings, as --rerun needs, or none",
+        affects_result=False,
+    )
 
 
 class MultiscaleSettings(Section):
@@ -225,8 +270,10 @@ class MultiscaleSettings(Section):
 
     heading = "Size and iterations"
 
-    image_size: Whole = setting(
-        512, "the longer side of the result in pixels, 1 to 32768", ge=1, le=32768
+    image_size: ImageSize = setting(
+        512,
+        "the longer side of the result in pixels, 1 to 32768, or content for that of the content "
+        "image",
     )
     style_scale: Number = setting(
         1.0,
@@ -240,6 +287,14 @@ class MultiscaleSettings(Section):
     num_iterations: Whole = setting(
         40, "the iterations at image_size, 0 to 1000000", ge=0, le=1_000_000
     )
+
+    def longer_side(self, content_shape: tuple[int, int]) -> int:
+        """Returns the longer side of the result in pixels.
+
+        Args:
+            content_shape: Height and width of the content image.
+        """
+        return max(content_shape) if self.image_size == CONTENT_SIZE else self.image_size
 
 
 class LossSettings(Section):
@@ -270,7 +325,10 @@ class LossSettings(Section):
     normalize_gradients: bool = setting(
         False, "whether each loss is scaled by the size of its gradient on noise, true or false"
     )
-    original_colors: Literal["none", "luminance", "histogram", "match"] = setting(
+    original_colors: Annotated[
+        Literal["none", "luminance", "histogram", "match"],
+        synonyms(**{"0": "none", "1": "luminance"}),
+    ] = setting(
         "none",
         "how the colors of the content image are kept: none, luminance, histogram or match",
     )
@@ -318,7 +376,9 @@ class NetworkSettings(Section):
     weights_sha256: Sha256 | None = setting(
         None, "the SHA-256 of the weights file, 64 hex digits", affects_result=False
     )
-    pooling: Literal["max", "average"] = setting("max", "the pooling of VGG19, max or average")
+    pooling: Annotated[Literal["max", "average"], synonyms(avg="average")] = setting(
+        "max", "the pooling of VGG19, max or average"
+    )
     padding: Literal["reflect", "replicate", "zero"] = setting(
         "reflect", "the padding of the convolutions, reflect, replicate or zero"
     )
@@ -332,7 +392,11 @@ class InitialSettings(Section):
 
     heading = "Initial image"
 
-    init: Annotated[KeywordOrFile, keyword_or_file("adain", "content", "noise", "style")] = setting(
+    init: Annotated[
+        KeywordOrFile,
+        keyword_or_file("adain", "content", "noise", "style"),
+        synonyms(random="noise", image="content"),
+    ] = setting(
         "adain",
         "the initial image: adain, content, noise, style or an image file",
         affects_result=False,
@@ -393,12 +457,22 @@ class ReportingSettings(Section):
     max_snapshots: Whole = setting(
         0, "the number of snapshots to keep, 0 for all", affects_result=False, ge=0
     )
+    score: bool = setting(
+        True,
+        "whether the loss of the saved image is computed in float32 at the end, true or false",
+        affects_result=False,
+    )
     checkpoint_seconds: Number = setting(
         60.0,
         "the seconds between checkpoints, 0 for none, to 86400",
         affects_result=False,
         ge=0,
         le=86400,
+    )
+    keep_state: bool = setting(
+        True,
+        "whether the final state is kept, to go on with more iterations, true or false",
+        affects_result=False,
     )
 
 
@@ -490,13 +564,27 @@ class Config(
             **{name: getattr(self, name) for name in section.model_fields}
         )
 
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with some settings changed, validated as a whole.
+
+        A preset among the changes brings all that it stands for; other changes take precedence
+        over it.
+
+        Args:
+            **changes: New values of settings.
+
+        Returns:
+            The copy.
+
+        Raises:
+            InputError: A setting is unknown or refused, or two of them do not fit together.
+        """
+        return super().replace(**with_preset(changes))
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_preset(cls, data: Any) -> Any:
-        preset = data.get("preset") if isinstance(data, dict) else None
-        if not isinstance(preset, str) or preset not in PRESETS:
-            return data
-        return {**PRESETS[preset], **data}
+        return with_preset(data) if isinstance(data, dict) else data
 
     @field_validator("config_version")
     @classmethod

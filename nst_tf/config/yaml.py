@@ -1,5 +1,7 @@
 """Strict loader for untrusted YAML; records line numbers."""
 
+import contextlib
+import json
 import re
 from pathlib import Path
 
@@ -69,7 +71,7 @@ def read_mapping(path: Path) -> tuple[dict[str, object], dict[str, int]]:
         InputError: The file cannot be read, or is not such YAML.
     """
     data = files.read(path, "the configuration", LARGEST, "give a YAML file with --config")
-    root = _compose(_decode(data, path), path)
+    root = _compose(_without_tabs(_decode(data, path)), path)
     if root is None or (isinstance(root, ScalarNode) and not root.value and root.style is None):
         raise InputError(
             "the configuration is empty",
@@ -80,7 +82,8 @@ def read_mapping(path: Path) -> tuple[dict[str, object], dict[str, int]]:
     if not isinstance(root, MappingNode):
         line = root.start_mark.line + 1
         raise _refusal(path, line, "it must be a mapping", "write KEY: VALUE lines")
-    return _mapping(root, path), {key.value: key.start_mark.line + 1 for key, _ in root.value}
+    values = _mapping(root, path)
+    return values, {_text(key): key.start_mark.line + 1 for key, _ in root.value}
 
 
 def _decode(data: bytes, path: Path) -> str:
@@ -92,6 +95,15 @@ def _decode(data: bytes, path: Path) -> str:
         raise _refusal(
             path, line, f"it is not {encoding.removesuffix('-sig')} text", "save it as UTF-8"
         ) from error
+
+
+def _without_tabs(text: str) -> str:
+    """Replaces the tabs of JSON, which the parser of YAML refuses; JSON's text has none."""
+    if "\t" in text and text.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            json.loads(text)
+            return text.replace("\t", " ")
+    return text
 
 
 def _compose(text: str, path: Path) -> Node | None:
@@ -113,6 +125,8 @@ def _compose(text: str, path: Path) -> Node | None:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = str(error.problem or error.context).split("  in ")[0]
+        if "'\\t'" in problem:
+            remedy = "indent with spaces in place of tabs"
         raise _refusal(path, line, problem, remedy) from error
     except ReaderError as error:
         line = text[: error.position].count("\n") + 1
@@ -141,11 +155,12 @@ def _mapping(node: MappingNode, path: Path) -> dict[str, object]:
             raise _refusal(path, line, f"{name:.60} is not text", "write KEY: VALUE lines")
         if key.value == "<<":
             raise _refusal(path, line, "merge keys (<<) are not allowed", "write plain values")
-        if key.value in lines:
-            why = f"{key.value!r:.60} is set twice, first on line {lines[key.value]}"
+        name = _text(key)
+        if name in lines:
+            why = f"{name!r:.60} is set twice, first on line {lines[name]}"
             raise _refusal(path, line, why, "remove one of the two")
-        lines[key.value] = line
-        values[key.value] = _value(value, path)
+        lines[name] = line
+        values[name] = _value(value, path)
     return values
 
 
@@ -155,7 +170,13 @@ def _value(node: Node, path: Path) -> object:
     if isinstance(node, SequenceNode):
         return [_value(item, path) for item in node.value]
     is_plain = isinstance(node, ScalarNode) and node.style is None
-    return scalar(node.value) if is_plain else node.value
+    return scalar(node.value) if is_plain else _text(node)
+
+
+def _text(node: Node) -> str:
+    r"""Returns the text of a scalar; `"\ud83c\udfa8"`, as JSON writes it, is one character."""
+    text: str = node.value
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
 
 
 def _refusal(path: Path, line: int, why: str, remedy: str) -> InputError:

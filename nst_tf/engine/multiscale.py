@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +15,8 @@ from nst_tf.engine.levels import LevelBuilder
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
-from nst_tf.events import Callback, Iteration
+from nst_tf.errors import InputError
+from nst_tf.events import Callback, Iteration, Losses
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.objective.function import LossFunction, batch
 from nst_tf.optimizers import StopReason
@@ -42,6 +44,7 @@ class Outcome:
         evaluations: Over all levels.
         seconds_evaluating: Time spent in evaluations.
         precision: What the network computed in at the end.
+        own_losses: Returns the loss of the image, not rounded, in that precision.
     """
 
     image: ImageArray
@@ -51,6 +54,7 @@ class Outcome:
     evaluations: int
     seconds_evaluating: float
     precision: str
+    own_losses: Callable[[], Losses]
 
 
 class MultiscaleOptimizer:
@@ -92,31 +96,31 @@ class MultiscaleOptimizer:
 
     def initial_state(self) -> OptimizationState:
         """Returns the state at the beginning of the coarsest level."""
-        level = self._levels[0]
-        image = self._builder.initial_image(level)
-        return OptimizationState(
-            0, self._precision, level.num_iterations, 0, 0, 0.0, 0.0, image, {}
-        )
+        image = self._builder.initial_image(self._levels[0])
+        return OptimizationState(0, self._precision, 0, 0, 0, 0.0, 0.0, image, {})
 
     def run(self, state: OptimizationState) -> Outcome:
         """Optimizes from a state to the end of the last level, or until it is stopped.
 
         Args:
-            state: That of `initial_state`, or of an `Iteration`.
+            state: That of `initial_state`, or of an `Iteration`, also of a run that was to have
+                more or fewer iterations.
 
         Returns:
             The best image of the last level reached.
+
+        Raises:
+            InputError: The state does not belong to the levels.
         """
+        self._check_state(state)
         self._began = min(self._began, time.monotonic() - state.seconds)
         self._seconds_evaluating = state.seconds_evaluating
-        improved = state.iterations > 0
         while True:
             function = LossFunction(
                 self._networks.objective(state.precision),
                 self._builder.targets(self._levels[state.level]),
             )
             found = self._minimize(state, function)
-            improved |= found.value < found.initial_value
             image = np.clip(function.image(found.x), *PIXEL_RANGE)
             iterations = state.iterations + found.iterations
             evaluations = state.evaluations + found.evaluations
@@ -125,11 +129,12 @@ class MultiscaleOptimizer:
                 return Outcome(
                     image=image,
                     stop_reason=found.stop_reason,
-                    failure=self._failure(found.stop_reason, function, improved),
+                    failure=self._failure(found, function),
                     iterations=iterations,
                     evaluations=evaluations,
                     seconds_evaluating=self._seconds_evaluating,
                     precision=state.precision,
+                    own_losses=partial(function.losses_at, found.x),
                 )
             state = replace(
                 following,
@@ -144,13 +149,17 @@ class MultiscaleOptimizer:
     ) -> OptimizationState | None:
         """Continues in float32 where bfloat16 fails, or at the next level; None at the end."""
         reason = found.stop_reason
-        left = state.num_iterations - found.iterations
+        left = self._left(state) - found.iterations
         last = state.level + 1 == len(self._levels)
         # The noise of bfloat16 is not seen in a coarse level's image, which is only a start.
         in_doubt = reason.is_failure or (last and reason is StopReason.LINE_SEARCH)
         if in_doubt and state.precision == "bfloat16" and left:
             return replace(
-                state, precision="float32", num_iterations=left, image=image, optimizer_state={}
+                state,
+                precision="float32",
+                level_iterations=state.level_iterations + found.iterations,
+                image=image,
+                optimizer_state={},
             )
         if reason.is_failure or reason is StopReason.STOPPED or last:
             return None
@@ -159,9 +168,24 @@ class MultiscaleOptimizer:
             state,
             level=state.level + 1,
             precision=self._precision,
-            num_iterations=level.num_iterations,
+            level_iterations=0,
             image=self._builder.upsampled(image, level),
             optimizer_state={},
+        )
+
+    def _left(self, state: OptimizationState) -> int:
+        """Returns the iterations planned from the state's image on."""
+        return self._levels[state.level].num_iterations - state.level_iterations
+
+    def _check_state(self, state: OptimizationState) -> None:
+        if state.level >= len(self._levels):
+            why = f"it is of level {state.level + 1}, and there are {len(self._levels)}"
+        elif state.done_at_level > (planned := self._levels[state.level].num_iterations):
+            why = f"{state.done_at_level} iterations were done, and {planned} are planned"
+        else:
+            return
+        raise InputError(
+            "cannot continue from the state", why, "raise num_iterations, or begin without a state"
         )
 
     def _minimize(self, state: OptimizationState, function: LossFunction) -> optimizers.Result:
@@ -181,7 +205,7 @@ class MultiscaleOptimizer:
             batch(state.image),
             method=method,
             bounds=PIXEL_RANGE if self._settings.bounds else None,
-            max_iterations=state.num_iterations,
+            max_iterations=self._left(state),
             initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,
@@ -193,8 +217,8 @@ class MultiscaleOptimizer:
         self, state: OptimizationState, step: optimizers.Step, function: LossFunction
     ) -> Iteration:
         height, width = self._levels[state.level].shape
-        # Of this level, too, where its second part is computed in float32.
-        done_before = sum(self._work[: state.level + 1]) - state.num_iterations * height * width
+        # At this level, too, where its second part is computed in float32.
+        done_before = sum(self._work[: state.level]) + state.level_iterations * height * width
         return Iteration(
             iteration=state.iterations + step.iteration,
             num_iterations=sum(level.num_iterations for level in self._levels),
@@ -212,16 +236,20 @@ class MultiscaleOptimizer:
         """Returns the time since the start, without that between interruption and continuation."""
         return time.monotonic() - self._began
 
-    def _failure(self, reason: StopReason, function: LossFunction, improved: bool) -> str:
-        """Says what went wrong numerically, if that is why the optimization ended."""
+    def _failure(self, found: optimizers.Result, function: LossFunction) -> str:
+        """Says what went wrong numerically, if that is why the optimization ended.
+
+        An image that cannot be improved from the start is none of it: the content where the style
+        has no weight, or where content and style are equal.
+        """
+        reason = found.stop_reason
         if reason.is_failure:
             losses = function.last_losses()
             if reason is StopReason.EXPLODED:
                 return f"the loss exploded: it is {losses.total:.3g}"
             names = [name for name, value in losses.terms.items() if not np.isfinite(value)]
             return f"the loss is not finite: {', '.join(names) or 'the gradient'}"
-        planned = any(level.num_iterations for level in self._levels)
-        if planned and not improved and reason is not StopReason.STOPPED:
+        if reason is StopReason.NO_GRADIENT and found.value > 0.0:
             return f"the loss did not change: {reason}"
         return ""
 

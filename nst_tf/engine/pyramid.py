@@ -1,7 +1,7 @@
 """Plans the levels, from coarse to fine, at which an image is optimized."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from nst_tf import system
@@ -54,9 +54,9 @@ def plan(
 ) -> tuple[Level, ...]:
     """Plans the sizes of the result and of the styles, level by level.
 
-    Every image keeps its own aspect. The longer side of the last level is `image_size`, that of
-    each style `style_scale` times as long, at every level: a style's strokes keep their size
-    relative to the image.
+    Every image keeps its own aspect. The longer side of the last level is `image_size`, or that of
+    the content image. That of each style is `style_scale` times as long, at every level: a style's
+    strokes keep their size relative to the image.
 
     Args:
         content_shape: Height and width of the content image as it was read.
@@ -75,32 +75,28 @@ def plan(
     limit = max(network_limit or _vgg19_limit(config), _initial_limit(config), key=_pixels)
 
     def level(size: int, num_iterations: int) -> Level:
-        side = max(1, round(size * config.style_scale))
-        return Level(
-            resized_shape(content_shape, size),
-            tuple(resized_shape(style, side) for style in style_shapes),
-            num_iterations,
-        )
+        return _level(content_shape, style_shapes, size, config.style_scale, num_iterations)
 
     def check(found: Level, it_has: str) -> None:
         _check_sizes(found, limit, config.max_pixels, it_has)
 
     # Enlarging does not help an image that is too small.
     check(Level(content_shape, tuple(style_shapes), 0), "it has")
-    last = level(config.image_size, config.num_iterations)
+    side = config.longer_side(content_shape)
+    last = full_size(content_shape, style_shapes, config)
     check(last, "at this size it has")
     if config.optimizer == "bfgs":
         _check_memory_of_bfgs(3 * last.shape[0] * last.shape[1])
     if config.pyramid == "none":
         return (last,)
     if config.pyramid == "auto":
-        coarse = [level(*found) for found in _automatic(config)]
+        coarse = [level(*found) for found in _automatic(config, side)]
         return (*(found for found in coarse if _shortest_side(found) >= limit.pixels), last)
     written = coarse_levels(config.pyramid)
-    if written[-1][0] >= config.image_size:
+    if written[-1][0] >= side:
         raise InputError(
             "pyramid does not fit image_size",
-            f"its level of {written[-1][0]} pixels is not smaller than {config.image_size}",
+            f"its level of {written[-1][0]} pixels is not smaller than {side}",
             "name smaller levels; the last one, image_size, is always added",
         )
     levels = [level(*found) for found in written]
@@ -109,7 +105,31 @@ def plan(
     return (*levels, last)
 
 
-def _automatic(config: Config) -> list[tuple[int, int]]:
+def full_size(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) -> Level:
+    """Returns the last level of a plan without checking it; no level needs larger images.
+
+    Args:
+        content_shape: Height and width of the content image as it was read.
+        style_shapes: The same of each style image.
+        config: Sizes and iterations.
+    """
+    side = config.longer_side(content_shape)
+    return _level(content_shape, style_shapes, side, config.style_scale, config.num_iterations)
+
+
+def _level(
+    content_shape: Shape,
+    style_shapes: Sequence[Shape],
+    size: int,
+    style_scale: float,
+    num_iterations: int,
+) -> Level:
+    side = max(1, round(size * style_scale))
+    styles = tuple(resized_shape(style, side) for style in style_shapes)
+    return Level(resized_shape(content_shape, size), styles, num_iterations)
+
+
+def _automatic(config: Config, side: int) -> list[tuple[int, int]]:
     """Halves the size and doubles the iterations: each level takes half the time of the next.
 
     The large shapes of a style come from the coarse levels, which cost little. How many iterations
@@ -123,12 +143,49 @@ def _automatic(config: Config) -> list[tuple[int, int]]:
     levels: list[tuple[int, int]] = []
     if config.init not in ("adain", "noise") or not config.num_iterations:
         return levels
-    size = config.image_size // 2
+    size = side // 2
     while size >= _COARSEST:
-        iterations = max(1, round(config.num_iterations * _REFERENCE_SIZE / size))
-        levels.insert(0, (size, iterations))
+        levels.insert(0, (size, _coarse_iterations(size, config.num_iterations)))
         size //= 2
     return levels
+
+
+def _coarse_iterations(size: int, num_iterations: int) -> int:
+    return max(1, round(num_iterations * _REFERENCE_SIZE / size))
+
+
+def with_coarse_iterations(levels: Sequence[Level], num_iterations: int) -> tuple[Level, ...]:
+    """Returns automatic levels with the coarse ones as another number of iterations has them.
+
+    Args:
+        levels: The plan of `pyramid: auto`.
+        num_iterations: The iterations at full size from which those of coarse levels follow.
+
+    Returns:
+        The levels; the last one is unchanged.
+    """
+    *coarse, last = levels
+    counted = [
+        replace(level, num_iterations=_coarse_iterations(max(level.shape), num_iterations))
+        for level in coarse
+    ]
+    return (*counted, last)
+
+
+def as_setting(levels: Sequence[Level]) -> str:
+    """Returns the setting `pyramid` that plans the same levels, as in "128:80,256:40"."""
+    coarse = [f"{max(level.shape)}:{level.num_iterations}" for level in levels[:-1]]
+    return ",".join(coarse) or "none"
+
+
+def automatic_basis(size: int, num_iterations: int) -> int:
+    """Returns the iterations at full size from which those of an automatic level follow.
+
+    Args:
+        size: The longer side of the coarsest level, in pixels.
+        num_iterations: Its iterations.
+    """
+    return round(num_iterations * size / _REFERENCE_SIZE)
 
 
 def _shortest_side(level: Level) -> int:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +10,17 @@ import keras
 import numpy.typing as npt
 import tensorflow as tf
 
+from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine import inputs, pyramid
 from nst_tf.engine.device import choose_precision, device_name
-from nst_tf.engine.inputs import ImageLike, Inputs
+from nst_tf.engine.inputs import ImageLike, Inputs, MaskLike
 from nst_tf.engine.levels import LevelBuilder, StyleCache
 from nst_tf.engine.multiscale import MultiscaleOptimizer
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError, MachineError
-from nst_tf.events import Callback, Losses, Preview
+from nst_tf.events import Callback, Losses, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, check_image, quantize
 from nst_tf.image.resize import resize
 from nst_tf.io.images import as_image
@@ -39,7 +40,8 @@ class Result:
     Attributes:
         image: RGB float32 in [0, 255], [H, W, 3], not rounded.
         losses: The weighted loss terms of the image rounded to 8 bits, in float32; where
-            `original_colors` is "luminance", of its luminance.
+            `original_colors` is "luminance", of its luminance. Without `score`, those of the last
+            level's image, not rounded, in `precision`.
         iterations: Iterations of the optimizer, over all levels.
         evaluations: Evaluations of loss and gradient, over all levels.
         seconds: Time of the whole call.
@@ -76,6 +78,7 @@ class Stylizer:
 
     Raises:
         InputError: The weights cannot be used, or the network lacks a layer.
+        MachineError: It is too late for `deterministic`: TensorFlow has computed in this process.
 
     Example:
         >>> import numpy as np
@@ -97,7 +100,8 @@ class Stylizer:
         network: keras.Model | None = None,
         extra_losses: Sequence[ExtraLoss] = (),
     ) -> None:
-        self.config = Config() if config is None else config
+        self.config = _checked(config)
+        system.configure_tensorflow(self.config.threads, self.config.deterministic)
         self._extra = tuple(extra_losses)
         if weights is not None and not isinstance(weights, Parameters):
             weights = Parameters(dict(weights), "")
@@ -125,10 +129,10 @@ class Stylizer:
     def __call__(
         self,
         content: ImageLike,
-        style: ImageLike | Sequence[ImageLike],
+        style: ImageLike | Iterable[ImageLike],
         *,
-        content_masks: Sequence[npt.ArrayLike] = (),
-        style_masks: Sequence[npt.ArrayLike] = (),
+        content_masks: MaskLike | Iterable[MaskLike] = (),
+        style_masks: MaskLike | Iterable[MaskLike] = (),
         initial: ImageLike | None = None,
         callbacks: Sequence[Callback] = (),
         should_stop: Callable[[], bool] | None = None,
@@ -141,18 +145,20 @@ class Stylizer:
         fine.
 
         Args:
-            content: An array or tensor [H, W, 3] of any numeric type in [0, 255], a PIL image, or
-                the path of an image file.
-            style: One such image, or a list or tuple of them to blend; each of its own size.
-            content_masks: For regions with styles of their own, where each is, [h, w] in [0, 1], of
-                the content's aspect. The style of the same number applies there, or the only one;
+            content: An array or tensor [H, W, 3], or gray [H, W], of any numeric type in [0, 255],
+                a PIL image, or the path of an image file.
+            style: One such image, or a list, a tuple or an iterator of them to blend; each of its
+                own size.
+            content_masks: For regions with styles of their own, where each is: a path, a PIL image,
+                or an array [h, w] of truth values, in [0, 1] or in [0, 255], of the content's
+                aspect; or several. The style of the same number applies there, or the only one;
                 where no mask is, the content is kept.
             style_masks: The part of its style that each region takes, of that style's aspect; or
                 none at all.
             initial: The image to start from in place of `config.init`.
-            callbacks: Called with a `Preview` of the initial image, unless `state` is given, and
-                with an `Iteration` after each; a true answer to one ends the optimization with
-                the best image.
+            callbacks: Called with a `Preview` of the initial image, unless `state` is given, with
+                an `Iteration` after each, and with `Scoring` at the end; a true answer to an
+                `Iteration` ends the optimization with the best image.
             should_stop: Called after every evaluation; a true answer ends the optimization with the
                 best image.
             state: What `Iteration.state` gave in a call with the same images and settings, to
@@ -172,6 +178,7 @@ class Stylizer:
                 content,
                 style,
                 config.loss,
+                self._full_size,
                 content_masks=content_masks,
                 style_masks=style_masks,
                 initial=initial,
@@ -196,9 +203,15 @@ class Stylizer:
                 state = optimizer.initial_state()
             outcome = optimizer.run(state)
             image = builder.in_color(resize(outcome.image, levels[-1].shape))
+            if config.score:
+                for callback in callbacks:
+                    callback(Scoring())
+                losses = self._losses(builder, levels[-1], quantize(image))
+            else:
+                losses = outcome.own_losses()
             return Result(
                 image=image,
-                losses=self._losses(builder, levels[-1], quantize(image)),
+                losses=losses,
                 iterations=outcome.iterations,
                 evaluations=outcome.evaluations,
                 seconds=time.monotonic() - began,
@@ -213,10 +226,10 @@ class Stylizer:
         self,
         image: ImageLike,
         content: ImageLike,
-        style: ImageLike | Sequence[ImageLike],
+        style: ImageLike | Iterable[ImageLike],
         *,
-        content_masks: Sequence[npt.ArrayLike] = (),
-        style_masks: Sequence[npt.ArrayLike] = (),
+        content_masks: MaskLike | Iterable[MaskLike] = (),
+        style_masks: MaskLike | Iterable[MaskLike] = (),
     ) -> Losses:
         """Evaluates the loss of any image in float32.
 
@@ -249,10 +262,10 @@ class Stylizer:
     def loss_function(
         self,
         content: ImageLike,
-        style: ImageLike | Sequence[ImageLike],
+        style: ImageLike | Iterable[ImageLike],
         *,
-        content_masks: Sequence[npt.ArrayLike] = (),
-        style_masks: Sequence[npt.ArrayLike] = (),
+        content_masks: MaskLike | Iterable[MaskLike] = (),
+        style_masks: MaskLike | Iterable[MaskLike] = (),
         precision: str = "float32",
     ) -> LossFunction:
         """Returns the loss of images of the result's size, with its gradient.
@@ -279,27 +292,29 @@ class Stylizer:
     def _last_level(
         self,
         content: ImageLike,
-        style: ImageLike | Sequence[ImageLike],
-        content_masks: Sequence[npt.ArrayLike],
-        style_masks: Sequence[npt.ArrayLike],
+        style: ImageLike | Iterable[ImageLike],
+        content_masks: MaskLike | Iterable[MaskLike],
+        style_masks: MaskLike | Iterable[MaskLike],
     ) -> tuple[LevelBuilder, pyramid.Level]:
         given = inputs.prepare(
             content,
             style,
             self.config.loss,
+            self._full_size,
             content_masks=content_masks,
             style_masks=style_masks,
         )
         return self._builder(given), self._plan(given)[-1]
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
-        content_shape, style_shapes = given.shapes
-        return pyramid.plan(
-            content_shape,
-            style_shapes,
-            self.config,
-            self._networks.side_limit(),
-        )
+        limit = self._networks.side_limit()
+        return pyramid.plan(*given.shapes, self.config, limit)
+
+    def _full_size(
+        self, content_shape: pyramid.Shape, style_shapes: Sequence[pyramid.Shape]
+    ) -> pyramid.Level:
+        limit = self._networks.side_limit()
+        return pyramid.plan(content_shape, style_shapes, self.config, limit)[-1]
 
     def _builder(self, given: Inputs) -> LevelBuilder:
         config = self.config
@@ -323,14 +338,14 @@ class Stylizer:
 
 def stylize(
     content: ImageLike,
-    style: ImageLike | Sequence[ImageLike],
+    style: ImageLike | Iterable[ImageLike],
     config: Config | None = None,
     *,
     weights: Weights | None = None,
     network: keras.Model | None = None,
     extra_losses: Sequence[ExtraLoss] = (),
-    content_masks: Sequence[npt.ArrayLike] = (),
-    style_masks: Sequence[npt.ArrayLike] = (),
+    content_masks: MaskLike | Iterable[MaskLike] = (),
+    style_masks: MaskLike | Iterable[MaskLike] = (),
     initial: ImageLike | None = None,
     callbacks: Sequence[Callback] = (),
     should_stop: Callable[[], bool] | None = None,
@@ -364,6 +379,19 @@ def stylize(
         callbacks=callbacks,
         should_stop=should_stop,
         state=state,
+    )
+
+
+def _checked(config: Any) -> Config:
+    """Refuses settings that are no `Config`, as a dict or the path of a file."""
+    if config is None:
+        return Config()
+    if isinstance(config, Config):
+        return config
+    raise InputError(
+        "config is not a Config",
+        f"it is of type {type(config).__name__}",
+        "give nst_tf.Config(**settings), or nst_tf.load_config(path)",
     )
 
 

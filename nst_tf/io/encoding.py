@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 import imagecodecs
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin, features
+from PIL import ExifTags, Image, features
 
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.image.arrays import Pixels
+from nst_tf.io import png, tiff
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -26,30 +27,58 @@ FORMATS: Mapping[str, str] = MappingProxyType(
 )
 """The suffix of an output file to Pillow's name of the format."""
 
+_INSTEAD = {
+    ".jfif": ".jpg",
+    ".jpe": ".jpg",
+    ".gif": ".png",
+    ".bmp": ".png",
+    ".ppm": ".png",
+    ".tga": ".png",
+    ".psd": ".tiff",
+    ".exr": ".tiff",
+    ".heic": ".avif",
+    ".heif": ".avif",
+    ".jxl": ".webp",
+    ".jp2": ".webp",
+}
+"""Suffixes of formats that are not written, and the nearest one that is."""
+
 _DEEP = ("PNG", "TIFF")  # formats of 16 bits
 # libjpeg's JPEG_MAX_DIMENSION, WebP's 14 bits, what libavif reads
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
 _SOFTWARE = "nst_tf"
+_KEYWORD = "nst_tf"
+"""Of the text of a PNG that holds the settings."""
+
+_ASCII = b"ASCII\0\0\0"
+"""The character code at the start of Exif's UserComment."""
+
 _PNG_HEADER = 8 + 12 + 13  # the signature, and the chunk IHDR with its 13 bytes
 
 
-def check_output(path: Path, shape: tuple[int, int] | None = None, bit_depth: int = 8) -> None:
+def check_output(
+    path: Path,
+    shape: tuple[int, int] | None = None,
+    bit_depth: int = 8,
+    *,
+    has_alpha: bool = False,
+) -> None:
     """Checks before the work that `encode` can write the result.
 
     Args:
         path: The output file; only its name is looked at.
         shape: Height and width of the image, once known.
         bit_depth: 8 or 16 bits per channel.
+        has_alpha: Whether the image is transparent.
 
     Raises:
         InputError: The suffix is unknown, the side is too long or the bit depth too high for the
-            format, or this installation cannot write it.
+            format, it holds no transparency, or this installation cannot write it.
     """
     what = "cannot write the image"
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        why = f"the format follows the suffix, and {path.suffix!r} is not known"
-        raise InputError(what, why, did_you_mean(suffix, FORMATS), where=path)
+        raise InputError(what, *_unknown_suffix(path, suffix), where=path)
     name = FORMATS[suffix]
     if name == "AVIF" and not features.check("avif"):
         why = "Pillow was installed here without AVIF"
@@ -57,10 +86,27 @@ def check_output(path: Path, shape: tuple[int, int] | None = None, bit_depth: in
     if bit_depth == 16 and name not in _DEEP:
         why = f"bit_depth is 16, and {name} is written with 8 bits"
         raise InputError(what, why, "choose .png or .tiff, or bit_depth 8", where=path)
+    if has_alpha and name == "JPEG":
+        why = "background is keep, and JPEG holds no transparency"
+        remedy = "choose .png, .webp, .avif or .tiff, or another background, as white"
+        raise InputError(what, why, remedy, where=path)
     limit = _LONGEST_SIDE.get(name)
     if shape and limit and max(shape) > limit:
         why = f"{name} holds at most {limit} pixels a side, not {max(shape)}"
         raise InputError(what, why, "choose .png or .tiff", where=path)
+
+
+def _unknown_suffix(path: Path, suffix: str) -> tuple[str, str]:
+    """Returns what is wrong with a name whose suffix is no format's, and a name to use instead."""
+    if path.is_dir():
+        return "it is a folder", f"name a file in it, as in {path.name}/out.png"
+    if suffix in ("", "."):
+        why = "the format follows the suffix, and the name has none"
+        return why, f"add one, as in {path.name.rstrip('.')}.png"
+    why = f"the format follows the suffix, and {path.suffix!r} is not one that is written"
+    if suffix in _INSTEAD:
+        return why, f"choose {path.stem}{_INSTEAD[suffix]}"
+    return why, did_you_mean(suffix, FORMATS)
 
 
 def encode(
@@ -69,13 +115,16 @@ def encode(
     """Encodes an image with the settings that made it.
 
     PNG and TIFF are lossless. The others lose precision by `quality`, but JPEG and AVIF keep the
-    full resolution of color (4:4:4). The file has no orientation tag. The settings are written to
-    the tags `Software` and `ImageDescription`, of the TIFF or of an Exif block.
+    full resolution of color (4:4:4). The file has no orientation tag. `Software` names nst_tf. The
+    settings are in a text of a PNG, and in Exif's `UserComment` of other formats: not where
+    programs look for a caption.
 
     Args:
-        pixels: RGB [H, W, 3]; uint16 for PNG and TIFF only.
+        pixels: RGB [H, W, 3], or RGBA [H, W, 4] where the format is not JPEG; uint16 for PNG and
+            TIFF only.
         suffix: One of `FORMATS`, in any case.
-        settings: ASCII of less than 60,000 characters (a JPEG's Exif ends there), such as JSON.
+        settings: ASCII, such as JSON, for a JPEG of at most 65,000 characters (its Exif ends at
+            64 KB); "" for neither settings nor `Software`.
         quality: 1 to 100 for JPEG, WebP and AVIF; 0 for 95, or lossless WebP. WebP is lossless at
             100 too. PNG and TIFF ignore it.
         profile: The ICC profile of the pixels, which is embedded; None for sRGB, without a profile.
@@ -84,13 +133,15 @@ def encode(
         The bytes of the file.
     """
     name = FORMATS[suffix.lower()]
+    if name == "PNG":
+        return _png(pixels, settings, profile)
+    if name == "TIFF":
+        return _tiff(pixels, settings, profile)
     exif = Image.Exif()
-    exif[ExifTags.Base.Software] = _SOFTWARE
-    exif[ExifTags.Base.ImageDescription] = settings
-    if pixels.dtype == np.uint16:  # which Pillow does not write in color
-        if name == "TIFF":
-            return _deep_tiff(pixels, settings, profile)
-        return _deep_png(pixels, exif, profile)
+    if settings:
+        exif[ExifTags.Base.Software] = _SOFTWARE
+        comment = _ASCII + settings.encode("ascii")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
     file = io.BytesIO()
     options = _options(name, quality)
     Image.fromarray(pixels).save(file, name, exif=exif, icc_profile=profile, **options)
@@ -99,41 +150,38 @@ def encode(
 
 def _options(name: str, quality: int) -> dict[str, object]:
     """Returns Pillow's options for a format."""
-    match name:
-        case "PNG":
-            return {"compress_level": 6}
-        case "TIFF":
-            return {"compression": "tiff_deflate"}
-        case "WEBP":
-            return {"lossless": True} if quality in (0, 100) else {"quality": quality}
-        case _:
-            return {"quality": quality or 95, "subsampling": "4:4:4"}
+    if name == "WEBP":  # exact: also the colors under alpha
+        lossless = quality in (0, 100)
+        return {"exact": True, **({"lossless": True} if lossless else {"quality": quality})}
+    return {"quality": quality or 95, "subsampling": "4:4:4"}
 
 
-def _deep_png(pixels: Pixels, exif: Image.Exif, profile: bytes | None) -> bytes:
-    """Adds what libpng's wrapper does not write: the chunks iCCP and eXIf, after the header."""
-    data = bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=6))
-    file = io.BytesIO()
-    file.write(data[:_PNG_HEADER])
+def _png(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
+    """Puts profile and texts after the header, where any reader finds them before the pixels."""
+    if pixels.dtype == np.uint16:  # which Pillow does not write in color
+        data = bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=6))
+    else:
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "PNG", compress_level=6)
+        data = file.getvalue()
+    chunks = []
     if profile:
-        PngImagePlugin.putchunk(file, b"iCCP", b"ICC Profile\0\0", zlib.compress(profile))
-    PngImagePlugin.putchunk(file, b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
-    file.write(data[_PNG_HEADER:])
-    return file.getvalue()
+        chunks.append(png.encode_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
+    if settings:
+        for keyword, text in (("Software", _SOFTWARE), (_KEYWORD, settings)):
+            chunks.append(png.encode_chunk(b"tEXt", f"{keyword}\0{text}".encode("ascii")))
+    return b"".join([data[:_PNG_HEADER], *chunks, data[_PNG_HEADER:]])
 
 
-def _deep_tiff(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
-    return bytes(
-        imagecodecs.tiff_encode(
-            pixels,
-            photometric=imagecodecs.TIFF.PHOTOMETRIC.RGB,
-            compression=imagecodecs.TIFF.COMPRESSION.ADOBE_DEFLATE,
-            predictor=True,
-            iccprofile=profile,
-            description=settings,
-            software=_SOFTWARE,
-        )
-    )
+def _tiff(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
+    tags: dict[int, bytes] = {}
+    exif: dict[int, bytes] = {}
+    if profile:
+        tags[ExifTags.Base.InterColorProfile] = profile
+    if settings:
+        tags[ExifTags.Base.Software] = _SOFTWARE.encode("ascii") + b"\0"
+        exif[ExifTags.Base.UserComment] = _ASCII + settings.encode("ascii")
+    return tiff.encode(pixels, tags, exif)
 
 
 def settings_in(data: bytes) -> str | None:
@@ -143,12 +191,20 @@ def settings_in(data: bytes) -> str | None:
         data: The bytes of the file.
 
     Returns:
-        The settings, or None when the file was not written by nst_tf.
+        The settings, or None where there are none, or another program wrote the file.
 
     Raises:
         Exception: Of any kind, when the data is not an image or is damaged.
     """
-    exif = Image.open(io.BytesIO(data), formats=tuple(FORMATS.values())).getexif()
-    settings = exif.get(ExifTags.Base.ImageDescription)
-    written_here = exif.get(ExifTags.Base.Software) == _SOFTWARE
-    return settings if written_here and isinstance(settings, str) else None
+    image = Image.open(io.BytesIO(data), formats=tuple(FORMATS.values()))
+    if image.info.get("Software") == _SOFTWARE:  # a text of a PNG
+        settings = image.info.get(_KEYWORD)
+        return settings if isinstance(settings, str) else None
+    exif = image.getexif()
+    if exif.get(ExifTags.Base.Software) != _SOFTWARE:
+        return None
+    comment = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
+    if isinstance(comment, bytes) and comment.startswith(_ASCII):
+        return comment.removeprefix(_ASCII).decode("ascii")
+    settings = exif.get(ExifTags.Base.ImageDescription)  # as version 0.1 did it
+    return settings if isinstance(settings, str) else None

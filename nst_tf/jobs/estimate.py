@@ -7,7 +7,6 @@ precisions and with a style of twice the size, and to the seconds of evaluations
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,12 @@ from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import MachineError
+from nst_tf.io.decoding import BYTES_PER_PIXEL
 
 _BASE_BYTES = 1.05e9
+_DECODING_BASE_BYTES = 0.15e9
+"""Without TensorFlow, which is imported when all files are read."""
+
 _BYTES_PER_PIXEL = 1700.0
 _STYLE_BYTES_PER_PIXEL = 900.0
 """float32 and bfloat16 take nearly the same: the result's loss is computed in float32."""
@@ -33,8 +36,6 @@ _SPEED = {"float32": 0.95, "bfloat16": 1.6}
 
 _START_SECONDS = 8.0
 _MATRIX_SIZE = 1024
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")
-"""Device files of NVIDIA's and AMD's drivers on Linux, and of Windows' in WSL."""
 
 
 class ResourceEstimate(NamedTuple):
@@ -51,17 +52,19 @@ class ResourceEstimate(NamedTuple):
     seconds_per_evaluation: float | None
 
 
-def estimate(levels: Sequence[Level], config: Config) -> ResourceEstimate:
+def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -> ResourceEstimate:
     """Estimates what a job will take; times a matrix product, in some hundredths of a second.
 
     Args:
         levels: The plan.
         config: The precision and the optimizer.
+        largest_pixels: The number of pixels of the largest file, whose decoding may be the peak.
 
     Returns:
         The estimate.
     """
-    memory = round(_memory(levels[-1], config))
+    decoding = _DECODING_BASE_BYTES + BYTES_PER_PIXEL * largest_pixels
+    memory = round(max(_memory(levels[-1], config), decoding))
     if _has_gpu(config):
         return ResourceEstimate(memory, None, None)
     precision = system.precision(config.precision, deterministic=config.deterministic)
@@ -71,12 +74,12 @@ def estimate(levels: Sequence[Level], config: Config) -> ResourceEstimate:
     return ResourceEstimate(memory, seconds, math.prod(levels[-1].shape) * per_pixel)
 
 
-def check_memory(estimate: ResourceEstimate, config: Config) -> None:
+def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
     """Refuses a job that would not fit into memory.
 
     Args:
         estimate: Of the job.
-        config: The size.
+        longer_side: That of the result, in pixels.
 
     Raises:
         MachineError: It needs more memory than is available; names the size that would fit.
@@ -86,7 +89,7 @@ def check_memory(estimate: ResourceEstimate, config: Config) -> None:
     if estimate.seconds is None or needed <= available:
         return
     share = (available - _BASE_BYTES) / (needed - _BASE_BYTES)
-    fits = int(config.image_size * math.sqrt(share)) if share > 0 else 0
+    fits = int(longer_side * math.sqrt(share)) if share > 0 else 0
     raise MachineError(
         "the memory does not suffice",
         f"a run at this size needs about {needed / 1e9:.1f} GB, "
@@ -103,10 +106,10 @@ def _memory(level: Level, config: Config) -> float:
 
 
 def _has_gpu(config: Config) -> bool:
-    """Asks TensorFlow for a GPU, where there is any for its slow import to find."""
-    if not any(Path(device).exists() for device in _GPU_DEVICES):
+    """Asks TensorFlow for a GPU, where there may be one for its slow import to find."""
+    if not system.may_have_gpu():
         return False
-    system.prepare_tensorflow(config.threads, config.deterministic)
+    system.prepare_environment(config.deterministic)
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

@@ -18,6 +18,7 @@ from nst_tf.events import (
     PlannedLevel,
     Preview,
     Saved,
+    Scoring,
 )
 from nst_tf.io import images
 from nst_tf.jobs.result import JobResult
@@ -27,7 +28,7 @@ Message = Event | JobResult | str
 
 _TYPES: Mapping[str, type[Any]] = {
     type_.__name__: type_
-    for type_ in (Planned, Preview, Iteration, Checkpointed, Saved, Failed, JobResult)
+    for type_ in (Planned, Preview, Iteration, Scoring, Checkpointed, Saved, Failed, JobResult)
 }
 
 
@@ -64,6 +65,7 @@ def decode(line: str) -> Message | None:
         values["path"] = Path(values["path"])
     if name == "Planned":
         values["levels"] = tuple(PlannedLevel(*level) for level in values["levels"])
+        values["notes"] = tuple(values["notes"])
     if name == "Failed":
         values["error"] = _decode_error(values["error"])
     if name == "Preview":
@@ -79,7 +81,8 @@ def _values(message: Event | JobResult) -> dict[str, Any]:
         case Failed(error=error):
             names = ("what", "why", "remedy", "where", "exit_code")
             plain = {name: getattr(error, name) for name in names}
-            return {"error": {"type": type(error).__name__, **plain}}
+            known = next(kind for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
+            return {"error": {"type": known.__name__, **plain}}
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     values.pop("source", None)
     if values.get("losses"):

@@ -17,6 +17,18 @@ LAYERS: dict[str, int] = {
 """
 
 
+def keras_name(name: str) -> str:
+    """Translates the papers' relu4_2 and Caffe's conv4_2 to Keras' block4_conv2.
+
+    Args:
+        name: Any name of a layer.
+
+    Returns:
+        The name in Keras; another name as it is.
+    """
+    return re.sub(r"^(?:relu|conv)(\d)_(\d)$", r"block\1_conv\2", name)
+
+
 def suggest_layer(name: str, known: Collection[str] = LAYERS) -> str:
     """Suggests the nearest layer for a name that is not known.
 
@@ -27,8 +39,7 @@ def suggest_layer(name: str, known: Collection[str] = LAYERS) -> str:
     Returns:
         "did you mean 'block4_conv2'? known are block1_conv1, ...", or "known are ..." alone.
     """
-    keras_name = re.sub(r"^(?:relu|conv)(\d)_(\d)$", r"block\1_conv\2", name)
-    suggestion = did_you_mean(keras_name, known)
+    suggestion = did_you_mean(keras_name(name), known)
     if suggestion.startswith("known are"):
         return suggestion
     return f"{suggestion} known are {', '.join(known)}"

@@ -24,6 +24,7 @@ class LossFunction:
         self._objective = objective
         self._targets = targets
         self._terms: Mapping[str, tf.Tensor] = {}
+        self._last: tf.Tensor | None = None
 
     def __call__(self, variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Evaluates loss and gradient on the device.
@@ -36,11 +37,18 @@ class LossFunction:
             The total loss, a scalar in float64, and its gradient with respect to the variables.
         """
         value, gradient, self._terms = self._objective.value_and_gradients(variables, self._targets)
+        self._last = variables
         return value, gradient
 
     def last_losses(self) -> Losses:
         """Copies the terms of the last evaluation off the device."""
         return _fetched(self._terms)
+
+    def losses_at(self, variables: tf.Tensor) -> Losses:
+        """Copies the terms of any point off the device; they are known if it was the last one."""
+        if variables is not self._last:
+            self(variables)
+        return self.last_losses()
 
     def losses(self, image: ImageArray) -> Losses:
         """Evaluates the terms of an image, RGB [H, W, 3] in [0, 255], as it is."""
