@@ -19,6 +19,14 @@ SIGUSR1, SIGUSR2 and SIGXCPU are the warnings of batch systems (SLURM, Grid Engi
 SIGXCPU also that of `ulimit -t`.
 """
 
+_LOG_LINE = re.compile(
+    r"(?:(?:\d{4}-\d\d-\d\d [\d:.]+: )?(?P<level>[IWEF])(?:\d{4})? .*?\w:\d+\] )?(?P<message>.*)"
+)
+"""A line of TensorFlow's log, with or without date, level and place in the source."""
+
+_NOT_TOLD = ("@ ", "***", "PC:", "WARNING:")
+"""How lines of stack traces begin, and the notice of a log that is not set up yet."""
+
 TAIL_BYTES = 8192
 """How much of the end of what a child printed `last_words` needs."""
 
@@ -121,7 +129,7 @@ def explain_exit(code: int, printed: bytes = b"") -> "MachineError | None":
 
 
 def last_words(printed: bytes) -> str:
-    """Returns the last lines of a log, in one line, without times and stack traces.
+    """Returns the last lines of a log, in one line: no information, warnings and stack traces.
 
     Args:
         printed: What was printed.
@@ -129,15 +137,13 @@ def last_words(printed: bytes) -> str:
     Returns:
         At most 300 characters; "" where nothing was printed.
     """
-    lines = [_message(line) for line in printed.decode("utf-8", "replace").splitlines()]
-    said = [line for line in lines if line and not line.startswith(("@ ", "***", "PC:"))]
-    return " / ".join(said[-3:])[-300:]
-
-
-def _message(line: str) -> str:
-    """Leaves out what precedes a message in TensorFlow's log: date, level and place."""
-    place, bracket, message = line.partition("] ")
-    return (message if bracket and ".cc:" in place else line).strip()
+    said = [
+        match["message"].strip()
+        for line in printed.decode("utf-8", "replace").splitlines()
+        if (match := _LOG_LINE.match(line)) and match["level"] not in ("I", "W")
+    ]
+    told = [text for text in said if text and not text.startswith(_NOT_TOLD)]
+    return " / ".join(told[-3:])[-300:]
 
 
 def _with_words(cause: _Cause, words: str) -> _Cause:
