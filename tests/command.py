@@ -11,6 +11,11 @@ PALACE = ROOT / "images" / "summer-palace.jpg"
 STYLE = ROOT / "images" / "the_scream.jpg"
 
 
+def run_folder(output):
+    """Returns the folder beside an image with the record of its run."""
+    return output.with_name(f"{output.name}.run")
+
+
 def environment(first_on_path=None):
     """Returns the environment for a child, which finds the package in this checkout."""
     path = [str(first_on_path)] if first_on_path else []

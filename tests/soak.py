@@ -24,7 +24,7 @@ from PIL import Image
 
 from nst_tf.errors import InputError
 from nst_tf.jobs import checkpoint
-from tests.command import command, environment
+from tests.command import command, environment, run_folder
 from tests.test_interrupted import children_of, digest, flags, record, rows
 
 _EVERY = 0.3
@@ -98,7 +98,7 @@ class Soak:
 
     def resumable(self, output):
         with contextlib.suppress(InputError):
-            return checkpoint.newest(output.with_suffix(".run")) is not None
+            return checkpoint.newest(run_folder(output)) is not None
         return False
 
     def disturb(self, output, fault):
@@ -158,14 +158,14 @@ class Soak:
         """Notes how much of the work done since the process began was not yet saved."""
         if output.exists():
             return  # all of it was
-        times = [path.stat().st_mtime for path in output.with_suffix(".run").glob("checkpoint-?")]
+        times = [path.stat().st_mtime for path in run_folder(output).glob("checkpoint-?")]
         if times and max(times) > began:
             self.lost.append(killed - max(times))
             if self.lost[-1] > _ALLOWED:
                 self.complain(f"{self.lost[-1]:.2f} s of work lost")
 
     def damage(self, output, fault):
-        paths = list(output.with_suffix(".run").glob("checkpoint-?"))
+        paths = list(run_folder(output).glob("checkpoint-?"))
         if not paths:
             return
         path = self.chance.choice(paths)
@@ -178,7 +178,7 @@ class Soak:
 
     def end(self, output, *, same_bytes):
         """Goes on to the end, and compares with the run that nothing disturbed."""
-        folder = output.with_suffix(".run")
+        folder = run_folder(output)
         for path in [output, *folder.glob("*")]:
             if path.suffix == ".png" and path.exists():
                 self.check_whole(path)

@@ -11,7 +11,7 @@ from nst_tf.image import color
 from nst_tf.image.resize import resize
 from nst_tf.io.images import read
 from tests import command
-from tests.command import PALACE, STYLE
+from tests.command import PALACE, STYLE, run_folder
 
 OTHER = STYLE.with_name("starry-night.jpg")
 BASE = {"image_size": 48, "style_scale": 1.0, "num_iterations": 3, "pyramid": "none", "seed": 4,
@@ -126,7 +126,7 @@ def together(masks, tmp_path_factory):
 
 
 def test_together_from_yaml(together, images):
-    record = json.loads((together.with_suffix(".run") / "run.json").read_text())
+    record = json.loads((run_folder(together) / "run.json").read_text())
     assert record["finished"] and record["iterations"] == 6
     found = read(together)
     assert found.shape == (32, 48, 3)

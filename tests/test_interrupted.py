@@ -5,7 +5,9 @@ import ctypes
 import hashlib
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,14 +51,14 @@ def wait_for_checkpoints(output, number):
     """Waits until a checkpoint of this number, or a higher one, was written."""
     for _ in range(6000):
         with contextlib.suppress(Exception):
-            if checkpoint.newest(output.with_suffix(".run")).number >= number:
+            if checkpoint.newest(command.run_folder(output)).number >= number:
                 return
         time.sleep(0.01)
     raise TimeoutError
 
 
 def record(output):
-    return json.loads((output.with_suffix(".run") / "run.json").read_text())
+    return json.loads((command.run_folder(output) / "run.json").read_text())
 
 
 def digest(output):
@@ -65,7 +67,7 @@ def digest(output):
 
 
 def rows(output):
-    return (output.with_suffix(".run") / "trace.csv").read_text().splitlines()
+    return (command.run_folder(output) / "trace.csv").read_text().splitlines()
 
 
 def size_of(output):
@@ -91,8 +93,8 @@ def assert_finished_like(output, whole):
     assert [row.split(",")[5:] for row in rows(output)] == [
         row.split(",")[5:] for row in rows(whole)
     ]
-    left = sorted(path.name for path in output.with_suffix(".run").iterdir())
-    assert left == ["config.yaml", "first.png", "run.json", "trace.csv"]
+    left = sorted(path.name for path in command.run_folder(output).iterdir())
+    assert left == ["config.yaml", "first.png", "run.json", "state", "trace.csv"]
 
 
 def test_RUN_17_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, whole):
@@ -113,7 +115,7 @@ def test_RUN_12_14_15_a_signal_saves_the_best_image_and_where_it_stands(tmp_path
     output = tmp_path / "o.png"
     with started(output, checkpoint_seconds=1000) as child:
         time_out = time.monotonic() + 60
-        while not (tmp_path / "o.run" / "first.png").exists() and time.monotonic() < time_out:
+        while not (tmp_path / "o.png.run" / "first.png").exists() and time.monotonic() < time_out:
             time.sleep(0.01)
         time.sleep(1.5)
         child.send_signal(number)
@@ -122,7 +124,10 @@ def test_RUN_12_14_15_a_signal_saves_the_best_image_and_where_it_stands(tmp_path
     assert child.returncode == 128 + number
     assert time.monotonic() - sent < 10
     assert len(stderr.splitlines()) == 1
-    assert f"stopped by {number.name} ({output}): the best image was saved" in stderr
+    assert re.fullmatch(
+        r"stopped: saved .*o\.png after \d+ of \d+ iterations; "
+        r"(the same command with --resume goes on|give the same command again)\n", stderr,
+    )  # fmt: skip
     assert not record(output)["finished"]
     assert size_of(output) == (48, 32)
     if record(output)["iterations"]:
@@ -138,7 +143,7 @@ def test_RUN_12_a_terminals_interrupt_reaches_both_processes_and_counts_once(tmp
         os.killpg(child.pid, signal.SIGINT)
         _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "the best image was saved" in stderr
+    assert "stopped: saved " in stderr
 
 
 def test_RUN_13_a_second_interrupt_stops_at_once(tmp_path):
@@ -147,14 +152,14 @@ def test_RUN_13_a_second_interrupt_stops_at_once(tmp_path):
     with started(output, image_size=700, pyramid="none", init="content", precision="float32",
                  num_iterations=500) as child:  # fmt: skip
         time_out = time.monotonic() + 60
-        while not (tmp_path / "o.run" / "first.png").exists() and time.monotonic() < time_out:
+        while not (tmp_path / "o.png.run" / "first.png").exists() and time.monotonic() < time_out:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
         time.sleep(0.7)
         child.send_signal(signal.SIGINT)
         _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert stderr.startswith("nst_tf: error: stopped by SIGINT")
+    assert stderr.startswith("stopped: at once, and all files are whole; the same command with")
     assert len(stderr.splitlines()) == 1
     for path in tmp_path.rglob("*"):
         assert not path.name.startswith(".nst_tf-")
@@ -169,7 +174,7 @@ def test_RUN_16_an_interrupt_during_the_start_is_one_line(tmp_path):
             _, stderr = child.communicate(timeout=60)
         assert child.returncode == 130
         assert len(stderr.splitlines()) == 1, stderr
-        assert "stopped by SIGINT" in stderr or "died of SIGINT" in stderr
+        assert "stopped: " in stderr or "died of SIGINT" in stderr
 
 
 def test_RUN_29_a_worker_that_is_killed_for_memory_is_reported_by_its_parent(tmp_path, whole):
@@ -210,7 +215,7 @@ def test_RUN_17_the_trace_grows_during_the_run_and_is_cut_back_to_the_checkpoint
     output = tmp_path / "o.png"
     with started(output, checkpoint_seconds=1000) as child:  # one, when the second level begins
         wait_for_checkpoints(output, 0)
-        saved = checkpoint.newest(tmp_path / "o.run").iterations
+        saved = checkpoint.newest(tmp_path / "o.png.run").iterations
         for _ in range(3000):
             if len(rows(output)) > saved + 4:
                 break
@@ -233,7 +238,7 @@ def test_RUN_23_another_run_is_not_resumed(tmp_path):
     done = command.run(*flags(output, style_weight="2e5", tv_weight=1), "--resume")
     assert done.returncode == 2
     assert "it differs in style_weight, tv_weight" in command.error_line(done)
-    assert checkpoint.newest(tmp_path / "o.run") is not None
+    assert checkpoint.newest(tmp_path / "o.png.run") is not None
 
 
 def test_RUN_26_a_finished_run_has_nothing_to_do(whole):
@@ -246,11 +251,11 @@ def test_RUN_26_a_finished_run_has_nothing_to_do(whole):
     assert "it differs in seed" in command.error_line(other)
 
 
-def test_RUN_26_without_a_checkpoint_nothing_is_resumed(tmp_path):
+def test_RUN_26_OUT_16_without_a_checkpoint_the_run_begins(tmp_path, whole):
     done = command.run(*flags(tmp_path / "o.png"), "--resume")
-    assert done.returncode == 2
-    assert "there is nothing to resume" in command.error_line(done)
-    assert list(tmp_path.iterdir()) == []
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "there is nothing to resume: the run begins"
+    assert_finished_like(tmp_path / "o.png", whole)
 
 
 def test_RUN_20_two_runs_of_one_output(tmp_path):
@@ -271,10 +276,12 @@ def test_RUN_07_08_files_that_grow_too_large_cost_no_image(tmp_path):
 
     done = command.run(*flags(tmp_path / "o.png"), preexec_fn=limited)
     assert done.returncode == 0, done.stderr
-    (warning,) = done.stderr.splitlines()  # one, however often it fails
+    warning, last = done.stderr.splitlines()  # one of checkpoints, however often they fail
     assert "no checkpoint, the one before is kept" in warning
+    assert "the final state is not kept" in last
     assert size_of(tmp_path / "o.png") == (48, 32)
-    assert all(not path.name.startswith("checkpoint") for path in (tmp_path / "o.run").iterdir())
+    names = [path.name for path in (tmp_path / "o.png.run").iterdir()]
+    assert not any(name.startswith(("checkpoint", "state")) for name in names)
 
 
 def mount_tmpfs(folder, size):
@@ -288,15 +295,23 @@ def test_RUN_06_a_disk_that_is_really_full(tmp_path):
     try:
         output = tmp_path / "o.png"
         (tmp_path / "ballast").write_bytes(b"x" * 36_000)
-        done = command.run(*flags(output, image_size=150, init="content", pyramid="none",
-                                  num_iterations=3, checkpoint_seconds=0))  # fmt: skip
+        changes = {"image_size": 150, "pyramid": "none", "num_iterations": 3}
+        done = command.run(*flags(output, checkpoint_seconds=0, **changes))
         assert done.returncode == 3
-        error = done.stderr.splitlines()[-1]
+        assert "the result takes up to 0.0 MB, and 0.0 MB are free" in command.error_line(done)
+        (tmp_path / "ballast").write_bytes(b"x" * 4_000)
+        with started(output, checkpoint_seconds=0, **changes) as child:
+            while not (tmp_path / "o.png.run" / "first.png").exists():
+                time.sleep(0.01)
+            (tmp_path / "more").write_bytes(b"x" * shutil.disk_usage(tmp_path).free)
+            _, stderr = child.communicate(timeout=60)
+        assert child.returncode == 3
+        error = stderr.splitlines()[-1]
         assert "the result could not be saved" in error
         assert "No space left on device" in error
         assert not output.exists()
         assert [p.name for p in tmp_path.rglob("*") if p.name.startswith(".nst_tf-")] == []
-        (tmp_path / "ballast").unlink()
+        (tmp_path / "more").unlink()
         assert command.run(*flags(output, image_size=48)).returncode == 0
     finally:
         subprocess.run(["umount", tmp_path], check=True)
@@ -379,8 +394,11 @@ def test_RUN_04_an_image_that_appears_meanwhile_is_left_alone(tmp_path):
         stdout, stderr = child.communicate(timeout=120)
     assert child.returncode == 0, stderr
     assert output.read_bytes() == b"precious"
-    assert size_of(tmp_path / "o-1.png") == (48, 32)
-    assert "o.png appeared meanwhile and was left alone" in stdout
+    assert size_of(tmp_path / "o-2.png") == (48, 32)
+    assert stdout.splitlines()[-1].startswith(
+        f"saved {os.path.relpath(tmp_path / 'o-2.png')} ({os.path.relpath(output)} was kept): "
+    )
+    assert record(tmp_path / "o-2.png")["finished"]
 
 
 def test_RUN_15_nohup_is_respected(tmp_path):

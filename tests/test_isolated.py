@@ -61,7 +61,7 @@ def test_events_arrive_in_order_and_the_result_is_that_of_the_job(tmp_path):
     kinds = [type(event) for event in events]
     assert kinds == [Planned, Preview, Iteration, Iteration, Iteration, Saved]
     assert events[0].levels == ((20, 64, 3),)
-    assert events[1].path == tmp_path / "o.run" / "first.png"
+    assert events[1].path == tmp_path / "o.png.run" / "first.png"
     assert events[1].image.shape == (20, 64, 3)
     assert [event.iteration for event in events[2:5]] == [1, 2, 3]
     assert events[4].losses.total < events[2].losses.total
@@ -132,7 +132,7 @@ def test_RUN_29_a_job_that_is_killed_is_told_in_a_sentence_and_can_be_resumed(tm
     assert children() == []
     result = jobs.isolated(config, resume=True)
     assert (result.status, result.record["iterations"]) == ("finished", 12)
-    rows = (tmp_path / "o.run" / "trace.csv").read_text().splitlines()[1:]
+    rows = (tmp_path / "o.png.run" / "trace.csv").read_text().splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
 
 
@@ -274,10 +274,10 @@ def test_a_configuration_survives_the_way_to_the_child(tmp_path):
         (-11, "SIGSEGV", "it crashed, as TensorFlow does when memory runs out", 3),
         (-7, "SIGBUS", "it crashed, as programs do when a disk or the memory runs out", 3),
         (-6, "SIGABRT", "it aborted, as TensorFlow does when memory runs out", 3),
-        (-10, "SIGUSR1", "it was killed", 3),
+        (-10, "SIGUSR1", "it was stopped before it could save", 138),
         (-15, "SIGTERM", "it was stopped before it could save", 143),
         (-2, "SIGINT", "it was stopped before it could save", 130),
-        (-200, "signal 200", "it was killed", 3),
+        (-200, "signal 200", "another program or a person sent it", 3),
         (0xC0000005, "an access violation", "it crashed, as TensorFlow does when memory", 3),
     ],
 )
@@ -289,7 +289,7 @@ def test_an_exit_is_explained(code, name, cause, exit_code):
     assert MachineError.exit_code == 3
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 70, 143])
+@pytest.mark.parametrize("code", [0, 2, 70, 143])
 def test_a_process_that_ended_by_itself_needs_no_explanation(code):
     assert explain_exit(code) is None
 
@@ -306,7 +306,7 @@ def test_a_child_that_ends_without_a_result_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "nst_tf").mkdir()
     monkeypatch.setattr(sys, "executable", "/bin/false" if os.name == "posix" else "where")
     began = time.monotonic()
-    with pytest.raises(MachineError, match="the run ended without a result"):
+    with pytest.raises(MachineError, match="the run ended with exit code 1: it said nothing"):
         jobs.isolated(small(tmp_path / "o.png"))
     assert time.monotonic() - began < 10
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

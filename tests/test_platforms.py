@@ -105,7 +105,7 @@ size = files.append_lines(folder / "trace.csv", ["a", "b"])
 files.append_lines(folder / "trace.csv", ["c"])
 files.truncate_to(folder / "trace.csv", size)
 assert (folder / "trace.csv").read_bytes() == b"a\\nb\\n"
-print(*sorted(p.name for p in folder.iterdir()), *(folder / "a.run").iterdir())
+print(*sorted(p.name for p in folder.iterdir()))
 """
 
 SYSTEM = """
@@ -151,7 +151,7 @@ def test_files_are_written_and_folders_locked(environment, tmp_path):
     lines = run_python(FILES, environment, tmp_path).splitlines()
     assert lines[0] == "not replaced"
     assert "the folder is in use by pid " in lines[1]
-    assert lines[2:] == ["a.png a.run trace.csv"]
+    assert lines[2:] == ["a.png trace.csv"]
 
 
 def test_system_facts_are_found_or_left_out(environment):
@@ -174,7 +174,7 @@ def test_the_command_makes_an_image_and_replaces_its_own(environment, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert "saved " in done.stdout
     assert max(images.read(output).shape) == 48
-    run = output.with_suffix(".run")
+    run = command.run_folder(output)
     assert {"config.yaml", "run.json", "trace.csv"} <= {path.name for path in run.iterdir()}
     assert not (run / ".lock").exists()
     again = command.run(*flags, **options)  # the image is its own, and is replaced

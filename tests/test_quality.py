@@ -24,7 +24,7 @@ def saved_loss(tmp_path, **settings):
         **settings,
     )
     jobs.run(config)
-    return json.loads((tmp_path / "o.run" / "run.json").read_text())["loss"]
+    return json.loads((tmp_path / "o.png.run" / "run.json").read_text())["loss"]
 
 
 @pytest.mark.slow
@@ -68,6 +68,6 @@ def test_RUN_29_memory_is_foretold_and_never_too_little(
         *("--pyramid=none", "--num_iterations=22", "--checkpoint_seconds=1"),
     )
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "o.run" / "run.json").read_text())
+    record = json.loads((tmp_path / "o.png.run" / "run.json").read_text())
     measured, foretold = record["peak_memory_bytes"], record["peak_memory_bytes_expected"]
     assert 0.6 * foretold <= measured <= foretold

@@ -15,8 +15,8 @@ class OptimizationState:
     Attributes:
         level: The index of the level, from 0, the coarsest.
         precision: What the network computes in there.
-        num_iterations: Iterations planned from `image` on.
-        iterations: Iterations done before `image` was reached, over all levels.
+        level_iterations: Iterations done at this level before `image` was reached.
+        iterations: The same over all levels.
         evaluations: Evaluations done before `image` was reached.
         seconds: Time taken so far.
         seconds_evaluating: The part of it spent in evaluations.
@@ -26,10 +26,15 @@ class OptimizationState:
 
     level: int
     precision: str
-    num_iterations: int
+    level_iterations: int
     iterations: int
     evaluations: int
     seconds: float
     seconds_evaluating: float
     image: ImageArray
     optimizer_state: dict[str, npt.NDArray[Any]]
+
+    @property
+    def done_at_level(self) -> int:
+        """Iterations done at this level so far."""
+        return self.level_iterations + int(self.optimizer_state.get("iterations", 0))

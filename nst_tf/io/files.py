@@ -45,6 +45,10 @@ _REPLACE_TIMEOUT = 2.0
 """Seconds to retry the replacement of a file that another program holds open."""
 
 
+class InUseError(MachineError):
+    """Another process holds the lock on a folder."""
+
+
 def read(path: Path, what: str, limit: int, remedy: str) -> bytes:
     """Reads a whole file into memory; later changes of the file have no effect.
 
@@ -235,7 +239,7 @@ def lock_directory(folder: Path, *outputs: Path) -> Iterator[None]:
     """Locks a folder for this process and removes the temporaries of dead processes.
 
     The lock ends with the process, however that ends. Where the file system has no locks, a
-    warning is logged and nothing is removed.
+    warning is logged and nothing is removed. A folder that is empty afterwards is removed.
 
     Args:
         folder: The folder, which is created if it does not exist.
@@ -245,8 +249,8 @@ def lock_directory(folder: Path, *outputs: Path) -> Iterator[None]:
         Nothing, while the lock is held.
 
     Raises:
-        MachineError: Another process holds the lock, the folder or its lock is a symbolic link, or
-            the folder cannot be written.
+        InUseError: Another process holds the lock.
+        MachineError: The folder or its lock is a symbolic link, or the folder cannot be written.
     """
     if folder.is_symlink():
         raise MachineError(
@@ -257,6 +261,7 @@ def lock_directory(folder: Path, *outputs: Path) -> Iterator[None]:
         )
     prepare_folder(folder)
     with contextlib.ExitStack() as stack:
+        stack.callback(_remove_if_empty, folder)
         if _lock(folder, stack):
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             atomic_write(folder / _HOLDER, f"pid {os.getpid()} since {since}\n".encode())
@@ -275,7 +280,7 @@ def _lock(folder: Path, stack: contextlib.ExitStack) -> bool:
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout as error:
-        raise MachineError(
+        raise InUseError(
             "another run writes there",
             f"the folder is in use by {_holder(folder) or 'a run that has just begun'}",
             "wait for it, stop it, or choose another --output_image",
@@ -297,6 +302,11 @@ def _holder(folder: Path) -> str:
         return (folder / _HOLDER).read_bytes()[:100].decode(errors="replace").strip()
     except OSError:
         return ""
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # it is not empty, or open in another program
+        folder.rmdir()
 
 
 def _unlink(path: Path) -> None:

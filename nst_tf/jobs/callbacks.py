@@ -199,6 +199,7 @@ class Checkpoints:
         every: Seconds between two checkpoints; 0 for none.
         make: Makes the checkpoint of an iteration.
         notify: Called with a `Checkpointed` after each.
+        begun: The checkpoint of the run that is continued.
 
     Attributes:
         seconds: The time spent on saving.
@@ -210,12 +211,14 @@ class Checkpoints:
         every: float,
         make: Callable[[Iteration], Checkpoint],
         notify: Callable[[Checkpointed], object] = lambda _: None,
+        begun: Checkpoint | None = None,
     ) -> None:
         self.seconds = 0.0
         self._folder = folder
         self._every = every
         self._make = make
         self._notify = notify
+        self._begun = begun
         self._saved_at = time.monotonic()
         self._interval = every
         self._failing = False
@@ -249,6 +252,18 @@ class Checkpoints:
         if path is not None:
             self._notify(Checkpointed(path, self._last.iteration, duration))
 
+    def finish(self, *, keep: bool) -> None:
+        """Removes the checkpoints of a finished run, and keeps its final state.
+
+        Args:
+            keep: Whether to keep it. A failure is reported by a warning.
+        """
+        last = self._begun if self._last is None else self._make(self._last)
+        try:
+            checkpoint.save_final(self._folder, last if keep else None)
+        except MachineError as error:
+            warn(f"the final state is not kept, from which more iterations could go on: {error}")
+
 
 class RunFolderWriter:
     """Writes the trace, snapshots and checkpoints of a job, and passes events on.
@@ -263,7 +278,7 @@ class RunFolderWriter:
         notify: The callbacks of the job; called before anything is written, except for the path
             of a `Preview`.
         first_number: The number of the first checkpoint.
-        iterations_done: Iterations of the run that is continued.
+        begun: The checkpoint of the run that is continued.
 
     Attributes:
         snapshots: The images saved.
@@ -281,10 +296,10 @@ class RunFolderWriter:
         notify: CallbackList,
         *,
         first_number: int = 0,
-        iterations_done: int = 0,
+        begun: Checkpoint | None = None,
     ) -> None:
         numbers = itertools.count(first_number)
-        trace = Trace(folder / "trace.csv", iterations_done)
+        trace = Trace(folder / "trace.csv", begun.iterations if begun else 0)
         every, keep = reporting.save_iter, reporting.max_snapshots
 
         def make(event: Iteration) -> Checkpoint:
@@ -293,7 +308,7 @@ class RunFolderWriter:
             )
 
         self.snapshots = Snapshots(folder, every, keep, num_iterations, encode)
-        self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify)
+        self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
         self._notify = notify
         self._write = CallbackList([trace, self.snapshots, self.checkpoints])
 

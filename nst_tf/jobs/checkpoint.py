@@ -1,10 +1,12 @@
 """The file format of checkpoints.
 
-Two files are written in turn, so that the one before stays intact while the next is written. Each
-is the SHA-256 of the rest, followed by a safetensors file with the arrays, and all else as JSON in
-its metadata.
+Two files are written in turn, so that the one before stays intact while the next is written. A
+finished run has one file, its final state, from which a run of more iterations goes on. Each is the
+SHA-256 of the rest, followed by a safetensors file with the arrays, and all else as JSON in its
+metadata.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -21,10 +23,12 @@ from nst_tf.errors import InputError, warn
 from nst_tf.io import files
 from nst_tf.jobs.provenance import Facts
 
-_FORMAT = "nst_tf checkpoint 2"
+_FORMAT = "nst_tf checkpoint 3"
 _NAMES = ("checkpoint-0", "checkpoint-1")
+_FINAL = "state"
 _DIGEST_BYTES = 32
 _MAX_BYTES = 2**36
+_MAX_HEADER_BYTES = 2**24
 _TYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "bfloat16": "BF16"}
 """Names of the array types in a state, NumPy's to safetensors'."""
 
@@ -48,6 +52,11 @@ class Checkpoint:
     environment: Facts
     iterations: int
     state: OptimizationState
+
+    @property
+    def done_at_level(self) -> int:
+        """Iterations done at the level of the state, also those that come again from there."""
+        return self.iterations - self.state.iterations + self.state.level_iterations
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -95,10 +104,70 @@ def newest(folder: Path) -> Checkpoint | None:
     return max(intact, key=lambda checkpoint: checkpoint.number, default=None)
 
 
-def remove(folder: Path) -> None:
-    """Removes the checkpoints of a job that is finished."""
-    for name in _NAMES:
+def newest_fingerprint(folder: Path) -> Facts | None:
+    """Reads what the newest checkpoint is of, without its arrays and without its digest.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The fingerprint, or None where there is no checkpoint.
+
+    Raises:
+        InputError: There are checkpoints, and none is intact.
+    """
+    records = [record for name in _NAMES if (record := _read_record(folder / name))]
+    if records:
+        fingerprint: Facts = max(records, key=lambda record: record["number"])["fingerprint"]
+        return fingerprint
+    found = newest(folder)  # refuses one that is damaged
+    return found.fingerprint if found else None
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError), path.open("rb") as file:
+        start = file.read(_DIGEST_BYTES + 8)
+        length = int.from_bytes(start[_DIGEST_BYTES:], "little")
+        if length <= _MAX_HEADER_BYTES:
+            metadata = json.loads(file.read(length))["__metadata__"]
+            record: dict[str, Any] = json.loads(metadata["record"])
+            return record if metadata["format"] == _FORMAT else None
+    return None
+
+
+def save_final(folder: Path, checkpoint: Checkpoint | None) -> None:
+    """Keeps the final state of a run in place of its checkpoints.
+
+    Args:
+        folder: The run folder.
+        checkpoint: The state; None to keep nothing.
+
+    Raises:
+        MachineError: It cannot be written.
+    """
+    for name in (*_NAMES, _FINAL):
         (folder / name).unlink(missing_ok=True)
+    if checkpoint is not None:
+        files.atomic_write(folder / _FINAL, *encode(checkpoint))
+
+
+def final(folder: Path) -> Checkpoint | None:
+    """Reads the final state of a run; warns where it is damaged.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The state, or None where none was kept.
+    """
+    path = folder / _FINAL
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except InputError as refusal:
+        warn(refusal)
+        return None
 
 
 def encode(checkpoint: Checkpoint) -> list[bytes | memoryview]:

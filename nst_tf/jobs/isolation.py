@@ -45,8 +45,8 @@ def isolated(
 
     Args:
         config: All settings, with content and style images.
-        overwrite: Whether a file at `output_image` may be replaced that nst_tf did not write.
-        resume: Whether to continue a job of the same settings that was interrupted.
+        overwrite: As for `run`.
+        resume: As for `run`.
         callbacks: Called in this process with each event. An `Iteration` has no image and no state
             here; the image of a `Preview` is that of its file.
         should_stop: Called about ten times a second; a true answer stops the job.

@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+import numpy as np
+
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.config.files import settings_affecting_result
@@ -29,11 +31,8 @@ def fingerprint(
         image in the same environment.
     """
     digests = {name: "" if image is None else _digest(image) for name, image in inputs.items()}
-    settings = {
-        name: json.dumps(value) for name, value in settings_affecting_result(config).items()
-    }
     init = "a file" if config.init_file else config.init
-    return {**digests, **settings, "weights": weights_sha256, "init": init}
+    return {**digests, **_settings(config), "weights": weights_sha256, "init": init}
 
 
 def environment(config: Config) -> Facts:
@@ -41,12 +40,30 @@ def environment(config: Config) -> Facts:
     return {**system.versions(), **system.processor(), "threads": str(config.threads)}
 
 
-def differences(one: Facts, other: Facts) -> str:
-    """Returns the names of what differs, with commas between them; empty where nothing does."""
-    return ", ".join(name for name in {**one, **other} if one.get(name) != other.get(name))
+def differences(saved: Facts, current: Facts) -> list[str]:
+    """Compares facts one by one.
+
+    Args:
+        saved: Of an earlier run. A setting that its version did not have counts as its default.
+        current: Of this one.
+
+    Returns:
+        The names of what differs.
+    """
+    defaults = _settings(Config())
+    return [
+        name
+        for name in {**saved, **current}
+        if saved.get(name, defaults.get(name)) != current.get(name, defaults.get(name))
+    ]
+
+
+def _settings(config: Config) -> dict[str, str]:
+    values = settings_affecting_result(config)
+    return {name: json.dumps(value) for name, value in values.items()}
 
 
 def _digest(image: ImageArray | Mask) -> str:
     digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(image.tobytes())
+    digest.update(np.ascontiguousarray(image).data)  # which makes no copy
     return digest.hexdigest()

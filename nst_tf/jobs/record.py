@@ -1,5 +1,9 @@
 """The record of a job, `run.json`."""
 
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nst_tf
@@ -13,6 +17,22 @@ if TYPE_CHECKING:
     from nst_tf.engine.stylizer import Result
 
 
+def read_record(folder: Path) -> Mapping[str, Any]:
+    """Reads the record of the last job in a run folder.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The content of `run.json`; empty where there is none that can be read.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if isinstance(record, dict):
+            return record
+    return {}
+
+
 def make_record(
     config: Config,
     result: "Result",
@@ -23,6 +43,7 @@ def make_record(
     seconds_checkpointing: float,
     estimate: ResourceEstimate,
     fingerprint: Facts,
+    output_sha256: str,
 ) -> dict[str, Any]:
     """Collects the figures of a job.
 
@@ -35,6 +56,7 @@ def make_record(
         seconds_checkpointing: The part of it spent on checkpoints.
         estimate: What the job was expected to take.
         fingerprint: What the result depends on.
+        output_sha256: The SHA-256 of the image file, by which it is recognized.
 
     Returns:
         Plain values, as JSON holds them.
@@ -46,6 +68,7 @@ def make_record(
         "content_loss": losses.content,
         "style_loss": losses.style,
         "tv_loss": losses.tv,
+        "loss_of": "the saved image, in float32" if config.score else "the last evaluation",
         "iterations": result.iterations,
         "evaluations": result.evaluations,
         "seconds": round(seconds, 3),
@@ -62,5 +85,6 @@ def make_record(
         "processor": system.processor(),
         "seed": config.seed,
         "image_size": [width, height],
+        "output_sha256": output_sha256,
         "fingerprint": dict(fingerprint),
     }

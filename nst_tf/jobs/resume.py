@@ -1,48 +1,164 @@
-"""Finds the state of a job that was interrupted, and whether it may be continued."""
+"""Finds the run that a job goes on with, and whether it may."""
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from nst_tf.config import Config
+from nst_tf.config.fields import coarse_levels
+from nst_tf.engine import pyramid
+from nst_tf.engine.pyramid import Level
 from nst_tf.errors import InputError, warn
 from nst_tf.jobs import checkpoint
 from nst_tf.jobs.checkpoint import Checkpoint
-from nst_tf.jobs.provenance import Facts, differences
+from nst_tf.jobs.output import Occupant
+from nst_tf.jobs.provenance import Facts, differences, environment
 
 
-def find_interrupted(folder: Path, fingerprint: Facts, environment: Facts) -> Checkpoint | None:
-    """Finds the checkpoint that a job continues from.
+@dataclass(frozen=True)
+class Plan:
+    """What a job computes.
+
+    Attributes:
+        config: All settings.
+        fingerprint: What the result depends on.
+        levels: The sizes of the optimization, from coarse to fine.
+    """
+
+    config: Config
+    fingerprint: Facts
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run that a job goes on with.
+
+    Attributes:
+        plan: What is computed in all; of the coarse levels, what the run began with.
+        occupant: Where the run is.
+        is_complete: Whether it has the image that is asked for.
+        is_interrupted: Whether it goes on from a checkpoint, and not from its final state.
+    """
+
+    plan: Plan
+    occupant: Occupant
+    is_complete: bool
+    is_interrupted: bool
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Reads the state to go on from; None where a finished run did not keep its own.
+
+        Raises:
+            InputError: No checkpoint is intact, or more iterations were done than are asked for.
+        """
+        folder, plan = self.occupant.folder, self.plan
+        found = checkpoint.newest(folder) if self.is_interrupted else checkpoint.final(folder)
+        if found is None:
+            self._check_done(json.loads((self.occupant.fingerprint or {})["num_iterations"]))
+            return None
+        if found.state.level + 1 == len(plan.levels):
+            self._check_done(found.done_at_level)
+        if changed := differences(found.environment, environment(plan.config)):
+            warn(f"the continuation will not be bit-identical: {', '.join(changed)} changed")
+        return replace(found, fingerprint=plan.fingerprint)
+
+    def _check_done(self, done: int) -> None:
+        asked = self.plan.config.num_iterations
+        if done > asked:
+            raise InputError(
+                "the run has more iterations than are asked for",
+                f"{done} were done at the full size, and num_iterations is {asked}",
+                "raise num_iterations, or start without --resume",
+                where=self.occupant.folder,
+            )
+
+
+def find(plan: Plan, occupants: Iterable[Occupant]) -> Found | None:
+    """Finds the run that a job goes on with.
+
+    An interrupted run of the same job comes first, then a finished one, then those that differ in
+    `num_iterations` only.
 
     Args:
-        folder: The run folder.
-        fingerprint: Of the job.
-        environment: Of this process; a warning names what differs from that of the checkpoint.
+        plan: What is to be computed.
+        occupants: What there is under the name of the output and under its numbers.
 
     Returns:
-        The newest checkpoint; None where the job is finished already.
+        The run; None where there is none at all.
 
     Raises:
-        InputError: There is nothing to resume, or it is another job.
+        InputError: There are runs of other jobs only, or the checkpoints are damaged.
     """
-    found = checkpoint.newest(folder)
-    if found is None:
-        record = read_record(folder)
-        if not record.get("finished"):
-            raise InputError(
-                "there is nothing to resume",
-                "the folder has no checkpoint",
-                "start without --resume",
-                where=folder,
-            )
-        # Records before version 0.2 say "identity".
-        _check_same(record.get("fingerprint", record.get("identity", {})), fingerprint, folder)
+    found: list[Found] = []
+    others: list[tuple[Path, list[str]]] = []
+    for occupant in occupants:
+        saved = checkpoint.newest_fingerprint(occupant.folder)
+        is_interrupted = saved is not None
+        if saved is None and occupant.record.get("finished"):
+            saved = occupant.fingerprint
+        if saved is None:
+            continue
+        whole = continued(plan, saved)
+        if whole is None:
+            if is_interrupted or occupant.exists:
+                others.append((occupant.folder, differences(saved, plan.fingerprint)))
+            continue
+        same = not differences(saved, whole.fingerprint)
+        is_complete = same and not is_interrupted and occupant.is_finished
+        found.append(Found(whole, occupant, is_complete, is_interrupted))
+        if same and is_interrupted:
+            return found[-1]
+    if found:
+        return max(found, key=lambda each: (each.is_complete, each.is_interrupted))
+    if others:
+        folder, changed = others[0]
+        raise InputError(
+            "this is not the run that was interrupted",
+            f"it differs in {', '.join(changed)}",
+            "give the same settings and files, or start without --resume",
+            where=folder,
+        )
+    return None
+
+
+def continued(plan: Plan, saved: Facts) -> Plan | None:
+    """Returns what a run computes that goes on as planned; None where it is another run.
+
+    With `pyramid: auto` the iterations of the coarse levels follow from `num_iterations`. A run
+    keeps those that it began with, as if `pyramid` named them.
+    """
+    changed = set(differences(saved, plan.fingerprint))
+    if not changed:
+        return plan
+    if not changed <= {"num_iterations", "pyramid"}:
         return None
-    _check_same(found.fingerprint, fingerprint, folder)
-    if changed := differences(found.environment, environment):
-        warn(f"the continuation will not be bit-identical: {changed} changed")
-    return found
+    if plan.config.pyramid != "auto":
+        return None if "pyramid" in changed else plan
+    levels = _begun_levels(plan.levels, saved)
+    if levels is None:
+        return None
+    if levels == plan.levels and "pyramid" not in changed:
+        return plan
+    pyramid_begun = pyramid.as_setting(levels)
+    return Plan(
+        plan.config.replace(pyramid=pyramid_begun),
+        {**plan.fingerprint, "pyramid": json.dumps(pyramid_begun)},
+        levels,
+    )
+
+
+def _begun_levels(levels: Sequence[Level], saved: Facts) -> tuple[Level, ...] | None:
+    """Returns the levels of a run with `pyramid: auto`; None where that was not its setting."""
+    text, basis = json.loads(saved["pyramid"]), json.loads(saved["num_iterations"])
+    if text == "auto":
+        return pyramid.with_coarse_iterations(levels, basis) if basis else tuple(levels)
+    if text == "none":
+        return None
+    begun = pyramid.with_coarse_iterations(levels, pyramid.automatic_basis(*coarse_levels(text)[0]))
+    return begun if pyramid.as_setting(begun) == text else None
 
 
 def warn_of_unfinished(folder: Path, fingerprint: Facts) -> None:
@@ -64,29 +180,3 @@ def next_number(folder: Path) -> int:
         if last := checkpoint.newest(folder):
             return last.number + 1
     return 0
-
-
-def read_record(folder: Path) -> Mapping[str, Any]:
-    """Reads the record of the last job in a run folder.
-
-    Args:
-        folder: The run folder.
-
-    Returns:
-        The content of `run.json`; empty where there is none that can be read.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if isinstance(record, dict):
-            return record
-    return {}
-
-
-def _check_same(saved: Facts, fingerprint: Facts, folder: Path) -> None:
-    if changed := differences(saved, fingerprint):
-        raise InputError(
-            "this is not the run that was interrupted",
-            f"it differs in {changed}",
-            "give the same settings and files, or start without --resume",
-            where=folder,
-        )

@@ -6,29 +6,27 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nst_tf import system
 from nst_tf.config import Config
-from nst_tf.config.files import to_yaml
 from nst_tf.errors import MachineError, NstError, warn
-from nst_tf.events import Callback, Failed, Losses, Planned, PlannedLevel, Saved
+from nst_tf.events import Callback, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
-from nst_tf.jobs import checkpoint, output
+from nst_tf.jobs import output, places
 from nst_tf.jobs.callbacks import CallbackList, RunFolderWriter
-from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
-from nst_tf.jobs.inputs import Inputs, check_output, load_weights, read_inputs
-from nst_tf.jobs.provenance import Facts, environment, fingerprint
+from nst_tf.jobs.inputs import Inputs, load_weights, read_inputs
+from nst_tf.jobs.places import Place
+from nst_tf.jobs.provenance import environment, fingerprint
 from nst_tf.jobs.record import make_record
 from nst_tf.jobs.result import JobResult, Status
-from nst_tf.jobs.resume import find_interrupted, next_number, read_record, warn_of_unfinished
-from nst_tf.models.backend import check_backend
+from nst_tf.jobs.resume import Plan, find, next_number
+from nst_tf.models.backend import check_backend, import_keras
 from nst_tf.models.weights import Parameters
 from nst_tf.optimizers.result import StopReason
 
@@ -52,8 +50,10 @@ def run(
 
     Args:
         config: All settings, with content and style images.
-        overwrite: Whether a file at `output_image` may be replaced that nst_tf did not write.
-        resume: Whether to continue a job of the same settings that was interrupted.
+        overwrite: Whether any file at `output_image` may be replaced, by a finished image.
+            Otherwise an image of other settings gets the next free number, as in "x-2.png".
+        resume: Whether to continue a job of the same settings that was interrupted, or one of
+            fewer iterations; where there is none, the job begins.
         callbacks: Called with each event of `nst_tf.events`. One that raises is reported by a
             warning and not called again; a true answer to an `Iteration` stops the job.
         should_stop: Called after every evaluation; a true answer stops the job.
@@ -63,7 +63,7 @@ def run(
         best image so far.
 
     Raises:
-        InputError: An image, a size or the weights are wrong, or there is nothing to resume;
+        InputError: An image, a size or the weights are wrong, or the run to resume is another;
             nothing was written.
         MachineError: A file cannot be written, another job writes there, or memory does not
             suffice.
@@ -82,6 +82,14 @@ def run(
     except NstError as error:
         notify(Failed(error))
         raise
+    except MemoryError as error:
+        failure = MachineError(
+            "memory ran out",
+            str(error)[:100] or "there is none left",
+            "take a smaller --image_size, or free some memory and go on with --resume",
+        )
+        notify(Failed(failure))
+        raise failure from error
 
 
 def _run(
@@ -93,89 +101,93 @@ def _run(
     began: float,
     executor: ThreadPoolExecutor,
 ) -> JobResult:
-    """Checks the job, takes the run folder for it, and runs it."""
-    check_output(config, overwrite)
+    """Checks the job, takes a place for it, and runs it."""
+    output.check_output(config, overwrite)
     system.check_versions()
     check_backend()
     inputs = read_inputs(config)
+    output.check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config)
-    check_memory(expected, config)
+    check_memory(expected, max(inputs.shape))
     sha256, weights = load_weights(config, executor)
-    facts = fingerprint(config, inputs.by_name(), sha256)
-    folder = config.output_image.with_suffix(".run")
-    before = find_interrupted(folder, facts, environment(config)) if resume else None
-    if resume and before is None:
-        return JobResult(config.output_image, read_record(folder), None, "nothing to do")
-    with files.lock_directory(folder, config.output_image):
-        if before is None:
-            warn_of_unfinished(folder, facts)
-        replace_output = overwrite or config.output_image.exists()  # nst_tf wrote it
+    plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
+    found = find(plan, places.occupants(config.output_image)) if resume else None
+    if found is not None and found.is_complete:
+        occupant = found.occupant
+        return JobResult(occupant.path, occupant.record, None, "nothing to do")
+    output.check_settings(config)
+    with places.claim(plan, found, overwrite=overwrite) as place:
+        notes = (*place.notes, *inputs.notes)
+        if resume and found is None:
+            notes = ("there is nothing to resume: the run begins", *notes)
         job = _Job(
-            config, inputs, weights, facts, expected, before, replace_output, began,
-            notify, should_stop or (lambda: False), folder,
+            place, replace(inputs, levels=place.plan.levels), weights, expected, notes, began,
+            notify, should_stop or (lambda: False),
         )  # fmt: skip
         return job.run()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A job that holds its run folder.
+    """A job that holds its place.
 
     Attributes:
-        config: All settings.
-        inputs: The input images.
+        place: Where its files go, and what it continues.
+        inputs: The input images and the levels.
         weights: The network's weights, as soon as they are read.
-        fingerprint: What the result depends on.
         expected: What the job will take.
-        before: The checkpoint to continue from, or None.
-        replace_output: Whether the output file may be replaced.
+        notes: What is told before it begins.
         began: When the job began, by the monotonic clock.
         notify: Passes events to the callbacks.
         should_stop: Whether the job is to end.
-        folder: The run folder.
     """
 
-    config: Config
+    place: Place
     inputs: Inputs
     weights: Future[Parameters]
-    fingerprint: Facts
     expected: ResourceEstimate
-    before: Checkpoint | None
-    replace_output: bool
+    notes: tuple[str, ...]
     began: float
     notify: CallbackList
     should_stop: Callable[[], bool]
-    folder: Path
+
+    @property
+    def config(self) -> Config:
+        """All settings, with the name under which the job works."""
+        return self.place.config
 
     def run(self) -> JobResult:
         """Stylizes, saves and records."""
         self._warn_of_many_snapshots()
-        files.atomic_write(self.folder / "config.yaml", to_yaml(self.config).encode())
         if self.should_stop():
             return _STOPPED_EARLY
-        system.prepare_tensorflow(self.config.threads, self.config.deterministic)
+        system.prepare_environment(self.config.deterministic)
+        import_keras()
         from nst_tf.engine.stylizer import Stylizer
 
         stylizer = Stylizer(self.config, weights=self.weights.result())
         self.notify(self._planned(stylizer))
         if self.should_stop():
             return _STOPPED_EARLY
+        self.place.begin()
         writer = self._writer()
-        result = self._stylize(stylizer, writer)
-        stopped = self.should_stop() or result.stop_reason is StopReason.STOPPED
-        status: Status = "stopped" if stopped else "failed" if result.failure else "finished"
-        path = self._save(result, writer)
-        if status != "finished":
+        try:
+            result = self._stylize(stylizer, writer)
+            status = _status(result)
+            self._save(result, writer, finished=status == "finished")
+            self._record(status, result, result.losses, writer)  # as scoring may take long
+            losses = self._losses(stylizer, result)
+        except NstError:
             writer.checkpoints.save()
-        losses = self._losses(stylizer, result, path)
-        return self._finish(status, path, result, losses, writer)
+            raise
+        return self._finish(status, result, losses, writer)
 
     def _warn_of_many_snapshots(self) -> None:
         """Warns where snapshots could fill the disk."""
         keep, every = self.config.max_snapshots, self.config.save_iter
         number = self.inputs.num_iterations // every if every else 0
         size = 3 * math.prod(self.inputs.shape) * (min(number, keep) if keep else number)
-        free = shutil.disk_usage(self.folder).free
+        free = shutil.disk_usage(self.place.folder).free
         if size > free:
             warn(
                 f"{number} snapshots take up to {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
@@ -186,22 +198,24 @@ class _Job:
         levels = tuple(
             PlannedLevel(*level.shape, level.num_iterations) for level in self.inputs.levels
         )
-        done = self.before.iterations if self.before else 0
-        return Planned(levels, stylizer.precision, stylizer.device, *self.expected, done)
+        done = self.place.before.iterations if self.place.before else 0
+        return Planned(
+            levels, stylizer.precision, stylizer.device, *self.expected, done, self.notes
+        )
 
     def _writer(self) -> RunFolderWriter:
         """Sets up what is written to the run folder during the optimization."""
-        config, before = self.config, self.before
+        config, folder, before = self.config, self.place.folder, self.place.before
         return RunFolderWriter(
-            self.folder,
+            folder,
             config.reporting,
             self.inputs.num_iterations,
-            self.fingerprint,
+            self.place.plan.fingerprint,
             environment(config),
             lambda pixels: output.encode(pixels, ".png", config, self.inputs.profile),
             self.notify,
-            first_number=before.number + 1 if before else next_number(self.folder),
-            iterations_done=before.iterations if before else 0,
+            first_number=before.number + 1 if before else next_number(folder),
+            begun=before,
         )
 
     def _stylize(self, stylizer: "Stylizer", writer: RunFolderWriter) -> "Result":
@@ -214,33 +228,38 @@ class _Job:
             initial=inputs.initial,
             callbacks=[writer],
             should_stop=self.should_stop,
-            state=self.before.state if self.before else None,
+            state=self.place.before.state if self.place.before else None,
         )
 
-    def _save(self, result: "Result", writer: RunFolderWriter) -> Path:
-        """Saves the image; a checkpoint where that fails."""
-        config = self.config
-        pixels = quantize(result.image, config.bit_depth)
-        data = output.encode(
-            pixels, config.output_image.suffix, config, self.inputs.profile, config.quality
-        )
+    def _save(self, result: "Result", writer: RunFolderWriter, *, finished: bool) -> None:
+        """Encodes and saves the image."""
+        profile = self.inputs.profile
+
+        def encode(config: Config) -> bytes:
+            pixels = quantize(result.image, config.bit_depth)
+            suffix = config.output_image.suffix
+            alpha = self.inputs.alpha
+            return output.encode(pixels, suffix, config, profile, config.quality, alpha)
+
         try:
-            return output.save(config.output_image, data, replace=self.replace_output)
-        except MachineError as error:
-            writer.checkpoints.save()
+            self.place.save(encode, finished=finished)
+        except Exception as error:  # an encoder, too, may raise anything after hours of work
             latest = writer.snapshots.latest
+            why = str(error) if isinstance(error, NstError) else f"{type(error).__name__}: {error}"
             raise MachineError(
                 "the result could not be saved",
-                f"{error}; the last snapshot is {latest}" if latest else str(error),
+                f"{why}; the last snapshot is {latest}" if latest else why,
                 "then go on with --resume, which begins at the last checkpoint",
             ) from error
 
-    def _losses(self, stylizer: "Stylizer", result: "Result", path: Path) -> Losses:
+    def _losses(self, stylizer: "Stylizer", result: "Result") -> Losses:
         """Evaluates the file as it is read back, in float32."""
         inputs = self.inputs
-        saved = output.read_back(path, result.image.shape, self.config, inputs.profile)
-        if np.array_equal(saved, quantize(result.image)):
+        path, shape = self.place.saved, result.image.shape
+        saved = output.read_back(path, shape, self.config, inputs.profile)
+        if not self.config.score or np.array_equal(saved, quantize(result.image)):
             return result.losses  # of the same 8-bit image
+        self.notify(Scoring())
         return stylizer.losses(
             saved,
             inputs.content,
@@ -250,25 +269,43 @@ class _Job:
         )
 
     def _finish(
-        self, status: Status, path: Path, result: "Result", losses: Losses, writer: RunFolderWriter
+        self, status: Status, result: "Result", losses: Losses, writer: RunFolderWriter
     ) -> JobResult:
         """Writes the record and reports the end."""
+        seconds, record = self._record(status, result, losses, writer)
         finished = status == "finished"
+        if finished:
+            writer.checkpoints.finish(keep=self.config.keep_state)
+        else:
+            writer.checkpoints.save()
+        self.place.settle()
+        path, reason = self.place.saved, str(result.stop_reason)
+        self.notify(Saved(path, losses, result.iterations, seconds, reason, finished))
+        failure = f"{result.failure}, at evaluation {result.evaluations}"
+        return JobResult(path, record, losses, status, failure if status == "failed" else "")
+
+    def _record(
+        self, status: Status, result: "Result", losses: Losses, writer: RunFolderWriter
+    ) -> tuple[float, dict[str, Any]]:
+        """Writes the record of the image that was saved; returns the time and the record."""
         seconds = time.monotonic() - self.began
         record = make_record(
             self.config,
             result,
             losses,
-            finished=finished,
+            finished=status == "finished",
             seconds=seconds,
             seconds_checkpointing=writer.checkpoints.seconds,
             estimate=self.expected,
-            fingerprint=self.fingerprint,
+            fingerprint=self.place.plan.fingerprint,
+            output_sha256=self.place.sha256,
         )
-        files.atomic_write(self.folder / "run.json", (json.dumps(record, indent=2) + "\n").encode())
-        if finished:
-            checkpoint.remove(self.folder)
-        reason = str(result.stop_reason)
-        self.notify(Saved(path, losses, result.iterations, seconds, reason, finished))
-        failure = f"{result.failure}, at evaluation {result.evaluations}"
-        return JobResult(path, record, losses, status, failure if status == "failed" else "")
+        text = json.dumps(record, indent=2) + "\n"
+        files.atomic_write(self.place.folder / "run.json", text.encode())
+        return seconds, record
+
+
+def _status(result: "Result") -> Status:
+    if result.stop_reason is StopReason.STOPPED:
+        return "stopped"
+    return "failed" if result.failure else "finished"

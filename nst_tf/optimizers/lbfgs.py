@@ -49,7 +49,7 @@ def minimize(problem: Problem) -> Result:
 def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
     inverse = InverseHessian(
         x.dtype,
-        rows=min(problem.history, problem.max_iterations),
+        rows=problem.history,  # whatever max_iterations is: a state may be continued with more
         history_dtype=problem.history_dtype,
         initial_step=problem.initial_step,
     )

@@ -73,6 +73,7 @@ class Monitor:
         self._evaluations_at_step = 0
         self._method_state: Callable[[], State] = dict
         self._restart_point: State | None = None
+        self._restarts = self._restarted_at = 0
         self.iterations = 0
         self.evaluations = 0
         if state is not None:
@@ -81,6 +82,8 @@ class Monitor:
             self._initial_value = float(state["initial_value"])
             self._recent.extend(state["recent"].tolist())
             self.iterations = int(state["iterations"])
+            self._restarts = int(state["restarts"])
+            self._restarted_at = int(state["restarted_at"])
             # The last evaluation has to be made again: only its point was kept.
             self.evaluations = int(state["evaluations"]) - 1
 
@@ -133,12 +136,12 @@ class Monitor:
             Value and gradient, which is not zero.
 
         Raises:
-            StopOptimization: No iterations are left, or the gradient is zero.
+            StopOptimization: No iterations are left, the loss had stalled before, or the gradient
+                is zero.
         """
         evaluation = self.evaluate(x)
         self._evaluations_at_step = self.evaluations
-        if self.iterations >= self._problem.max_iterations:
-            raise StopOptimization(StopReason.NUM_ITERATIONS)
+        self._check_end()
         if not evaluation.has_gradient:
             raise StopOptimization(StopReason.NO_GRADIENT)
         return evaluation
@@ -165,6 +168,13 @@ class Monitor:
             Step(self.iterations, self.evaluations, value, x, self._state)
         ):
             raise StopOptimization(StopReason.STOPPED)
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Stops where all iterations are done or the loss stalls.
+
+        Also before the first step, as a state to continue from may be the last of its run.
+        """
         if self.iterations >= self._problem.max_iterations:
             raise StopOptimization(StopReason.NUM_ITERATIONS)
         if len(self._recent) > _STALL_STEPS:
@@ -205,15 +215,17 @@ class Monitor:
             The best point, after three restarts at most.
         """
         x = self.x
-        for _ in range(1 + _MAX_RESTARTS):
-            before = self.iterations
+        while True:
             try:
                 reason = descend(x)
             except StopOptimization as stop:
                 reason = stop.reason
             broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
-            if not broke_down or self.iterations == before:
+            is_stuck = self.iterations == self._restarted_at
+            if not broke_down or is_stuck or self._restarts == _MAX_RESTARTS:
                 break
+            self._restarts += 1
+            self._restarted_at = self.iterations
             x = self.x = self._best_x
         return Result(
             self._best_x,
@@ -249,6 +261,8 @@ class Monitor:
             "recent": np.array(self._recent),
             "iterations": np.array(self.iterations),
             "evaluations": np.array(self._evaluations_at_step),
+            "restarts": np.array(self._restarts),
+            "restarted_at": np.array(self._restarted_at),
             **self._method_state(),
         }
 
