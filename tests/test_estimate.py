@@ -16,7 +16,7 @@ from nst_tf.jobs.estimate import ResourceEstimate
 def speed(monkeypatch):
     """A processor of 100 GFLOP/s without a GPU."""
     monkeypatch.setattr(estimate, "_flop_per_second", lambda: 1e11)
-    monkeypatch.setattr(estimate, "_GPU_DEVICES", ())
+    monkeypatch.setattr(system, "may_have_gpu", lambda: False)
 
 
 def level(height=400, width=600, num_iterations=10, style=(300, 500)):
@@ -38,6 +38,12 @@ def test_memory_grows_with_the_image_the_largest_style_and_the_optimizer():
     assert estimate.estimate([level(num_iterations=99)], CONFIG).memory_bytes == base
 
 
+def test_ENV_15_decoding_counts_where_it_is_the_peak():
+    base = estimate.estimate([level()], CONFIG).memory_bytes
+    assert estimate.estimate([level()], CONFIG, 24_000_000).memory_bytes == base
+    assert estimate.estimate([level()], CONFIG, 100_000_000).memory_bytes == 3_350_000_000
+
+
 def test_time_is_that_of_all_evaluations_of_all_levels():
     one = estimate.estimate([level()], CONFIG)
     # 1.445 MFLOP for each of 240,000 pixels at 95 GFLOP/s
@@ -57,8 +63,8 @@ def test_with_a_gpu_no_time_is_known_and_no_memory_refused(monkeypatch):
     estimate.check_memory(found, 512)
 
 
-def test_a_device_file_is_no_gpu_until_tensorflow_sees_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(estimate, "_GPU_DEVICES", (str(tmp_path),))
+def test_a_device_file_is_no_gpu_until_tensorflow_sees_one(monkeypatch):
+    monkeypatch.setattr(system, "may_have_gpu", lambda: True)
     import tensorflow as tf
 
     for devices in ([], [SimpleNamespace(name="GPU:0")]):
