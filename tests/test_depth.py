@@ -201,9 +201,8 @@ def test_only_the_first_page_is_read(deep, caplog):
     assert caplog.messages == ["image.png: animated, using the first of 2 frames"]
 
 
-@pytest.mark.parametrize("extra", [b"gAMA" + struct.pack(">I", 100_000), b"sBIT\x0c\x0c\x0c"])
-def test_what_a_png_says_of_its_making_changes_no_value(deep, extra):
-    assert np.array_equal(decode(png16(deep, chunk(extra[:4], extra[4:]))), values(deep))
+def test_what_a_png_says_of_its_making_changes_no_value(deep):
+    assert np.array_equal(decode(png16(deep, chunk(b"sBIT", b"\x0c" * 3))), values(deep))
 
 
 def turned(deep: np.ndarray, orientation: int) -> np.ndarray:
@@ -455,7 +454,7 @@ def test_rounding_is_off_by_half_a_step_at_most(value):
 def test_a_png_of_16_bits_holds_every_bit(deep, tmp_path):
     data = images.encode(deep, ".png", SETTINGS)
     assert np.array_equal(naive_png(data), deep)
-    assert [name for name, _ in chunks(data)][:2] == [b"IHDR", b"eXIf"]
+    assert [name for name, _ in chunks(data)][:3] == [b"IHDR", b"tEXt", b"tEXt"]
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(image), deep >> 8)  # Pillow reads the high bytes
 
@@ -465,7 +464,7 @@ def test_a_tiff_of_16_bits_holds_every_bit(deep):
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages[0]
         assert np.array_equal(page.asarray(), deep)
-        assert page.description == SETTINGS and page.software == "nst_tf"
+        assert page.tags["ExifTag"].value["UserComment"] == SETTINGS and page.software == "nst_tf"
         assert page.photometric.name == "RGB" and page.compression.name == "ADOBE_DEFLATE"
     with Image.open(io.BytesIO(data)) as image:
         assert np.array_equal(np.asarray(image), deep >> 8)

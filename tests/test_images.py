@@ -176,8 +176,6 @@ def test_IMG_06_content_decides_not_the_name(tmp_path, rgb, format_):
 @pytest.mark.parametrize(
     ("name", "head"),
     [
-        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
-        ("HEIC", b"\0\0\0\x18ftypmif1\0\0\0\0"),
         ("SVG", b'<?xml version="1.0"?>\n<!-- a drawing -->\n<svg xmlns="x"/>'),
         ("SVG", b"<svg width='3'/>"),
         ("PSD", b"8BPS\0\1\0\0"),
@@ -275,12 +273,6 @@ def test_IMG_46_a_file_too_big_is_refused_unread(tmp_path):
     with path.open("wb") as file:
         file.truncate(2**28 + 1)  # sparse
     refusal(lambda: images.read(path, LIMIT), "268435457 bytes", "268435456 are allowed")
-
-
-def test_IMG_46_a_decompressing_text_is_refused(rgb):
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(80 * 2**20)))
-    data = saved(Image.fromarray(rgb), "PNG")
-    refusal(lambda: decode(data[:33] + text + data[33:]), "damaged")
 
 
 NAMES = [
@@ -502,8 +494,9 @@ def over_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def test_IMG_22_hidden_colors_stay_hidden(caplog):
-    data = saved(Image.new("RGBA", (WIDTH, HEIGHT), (255, 0, 0, 0)), "PNG")
-    assert np.array_equal(decode(data), np.full((HEIGHT, WIDTH, 3), 255))
+    image = Image.new("RGBA", (WIDTH, HEIGHT), (255, 0, 0, 0))
+    image.putpixel((0, 0), (255, 255, 255, 255))
+    assert np.array_equal(decode(saved(image, "PNG")), np.full((HEIGHT, WIDTH, 3), 255))
     assert caplog.messages == ["image.png: transparent, put on white"]
 
 
@@ -568,12 +561,15 @@ def test_IMG_19_palette_with_transparency_bytes(caplog, recwarn):
 def test_IMG_19_one_transparent_palette_index_or_color(rgb):
     image = Image.new("P", (WIDTH, HEIGHT), 1)
     image.putpalette([10, 20, 30, 200, 100, 0])
-    assert decode(saved(image, "GIF", transparency=1)).min() == 255
+    image.putpixel((0, 0), 0)
+    assert decode(saved(image, "GIF", transparency=1))[1:].min() == 255
     single = Image.new("RGB", (WIDTH, HEIGHT), (1, 2, 3))
-    assert decode(saved(single, "PNG", transparency=(1, 2, 3))).min() == 255
+    single.putpixel((0, 0), (3, 2, 1))
+    assert decode(saved(single, "PNG", transparency=(1, 2, 3)))[1:].min() == 255
     assert decode(saved(single, "PNG", transparency=(1, 2, 4))).max() == 3
     gray = Image.new("L", (WIDTH, HEIGHT), 7)
-    assert decode(saved(gray, "PNG", transparency=7)).min() == 255
+    gray.putpixel((0, 0), 8)
+    assert decode(saved(gray, "PNG", transparency=7))[1:].min() == 255
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "BMP", "GIF"])
@@ -848,7 +844,7 @@ def test_IMG_36_warnings_of_ours_reach_the_terminal(capfd, rgb):
     handler = logging.StreamHandler(open(2, "w", closefd=False))  # noqa: SIM115
     logging.getLogger("nst_tf").addHandler(handler)
     try:
-        decode(saved(Image.new("RGBA", (WIDTH, HEIGHT)), "PNG"))
+        decode(saved(Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 9)), "PNG"))
     finally:
         logging.getLogger("nst_tf").removeHandler(handler)
     assert capfd.readouterr().err == "image.png: transparent, put on white\n"
@@ -898,18 +894,15 @@ def test_float32_is_not_copied(rgb):
         (np.full((4, 5, 3), 0.5), "its values, from 0.5 to 0.5, look like the range [0, 1]; "
          "multiply by 255"),
         (np.linspace(0, 1, 60).reshape(4, 5, 3), "from 0 to 1, look like the range [0, 1]"),
-        (np.ones((1, 4, 5, 3)), "it has shape [1, 4, 5, 3]; remove the batch axis"),
         (np.ones((2, 4, 5, 3)), "give one image of the batch"),
-        (np.ones((4, 5)), "it has shape [4, 5]; repeat the channel: give numpy.stack("),
-        (np.ones((4, 5, 1)), "repeat the channel: give numpy.repeat("),
         (np.ones((4, 5, 4)), "remove the alpha channel: give image[:, :, :3]"),
         (np.ones((3, 4, 5)), "move the channels last: give numpy.moveaxis(image, 0, -1)"),
         (np.ones((4, 5, 2)), "give RGB of shape [H, W, 3] with finite values in [0, 255]"),
         (np.ones((0, 5, 3)), "it has shape [0, 5, 3]; give RGB"),
-        (np.ones((4, 5, 3), bool), "its type is bool; give RGB"),
+        (np.ones((4, 5, 3), bool), "its type is bool; give image * 255"),
         (np.ones((4, 5, 3), complex), "its type is complex128"),
         (np.full((4, 5, 3), "a"), "its type is <U1"),
-        (np.full((4, 5, 3), 256), "values from 256 to 256; give RGB"),
+        (np.full((4, 5, 3), 256), "values from 256 to 256; give image / 257"),
         (np.full((4, 5, 3), -1), "values from -1 to -1"),
         (np.full((4, 5, 3), np.nan), "values from nan to nan"),
         (np.full((4, 5, 3), np.inf), "values from inf to inf"),
@@ -920,9 +913,9 @@ def test_an_array_that_is_not_an_image_is_refused_with_the_remedy(array, text):
 
 
 def test_the_remedies_for_shapes_give_images(rgb):
-    gray = rgb[..., 0]
-    for array in (rgb[np.newaxis][0], np.stack([gray] * 3, axis=-1), np.moveaxis(
-        np.moveaxis(rgb, -1, 0), 0, -1), np.repeat(gray[..., np.newaxis], 3, axis=-1),
+    alpha = np.dstack([rgb, rgb[..., 0]])
+    for array in (rgb[np.newaxis, ..., :3][0], alpha[:, :, :3], np.moveaxis(
+        np.moveaxis(rgb, -1, 0), 0, -1),
     ):  # fmt: skip
         assert check_image(array, "content").shape == rgb.shape
 
@@ -1120,9 +1113,9 @@ def test_RUN_36_a_value_that_is_not_finite_is_refused(value, depth):
     [
         ("a.pgn", "did you mean '.png'?"),
         ("a.jepg", "did you mean '.jp"),
-        ("a", "known are .png, .jpg, .jpeg, .webp, .tif, .tiff, .avif"),
-        ("a.gif", "'.gif' is not known"),
-        ("a.png.txt", "'.txt' is not known"),
+        ("a", "the name has none; add one, as in a.png"),
+        ("a.gif", "'.gif' is not one that is written; choose a.png"),
+        ("a.png.txt", "known are .png, .jpg, .jpeg, .webp, .tif, .tiff, .avif"),
     ],
 )
 def test_RUN_05_an_unknown_suffix_is_refused(name, words):

@@ -236,8 +236,10 @@ def test_weights_of_regions_are_relative_to_one():
     assert [part.weight for part in unequal] == [1.5, 0.5]
 
 
-def test_a_mask_is_the_grey_of_a_picture():
+def test_a_mask_is_the_mean_of_the_channels():
     image = np.zeros((2, 3, 3), np.float32)
     image[0] = 255
     image[1, 0] = (255, 0, 0)
-    np.testing.assert_allclose(masks.mask_from_image(image), [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
+    mask, part = masks.mask_from_layers(image, None, 255, "content mask 1")
+    np.testing.assert_allclose(mask, [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
+    assert part == "luminance"

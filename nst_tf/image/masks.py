@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nst_tf.errors import InputError
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.image.resize import resize
+from nst_tf.image.resize import resize, resized_shape
 
 Mask = npt.NDArray[np.float32]
 """Membership of each pixel in a region, [H, W] in [0, 1]."""
@@ -21,6 +21,13 @@ _SMALLEST_AREA = 1e-4
 """Share of the image below which a region counts as empty."""
 
 _ASPECT_TOLERANCE = 0.02
+
+_LEAST_CONTRAST = 0.1
+"""The least difference between the largest and the smallest alpha that makes it the mask, where
+the luminance varies, too."""
+
+_LEAST_WHITE = 128.0
+"""The least that the largest value of a mask in [0, 255] may be; labels of regions are smaller."""
 
 
 class Region(NamedTuple):
@@ -40,17 +47,79 @@ class Region(NamedTuple):
     weight: float
 
 
-def mask_from_image(image: ImageArray) -> Mask:
-    """Converts an image to a mask: black is outside, white inside, gray a soft edge.
+def mask_from_layers(
+    rgb: ImageArray, alpha: Mask | None, white: int, name: str, where: object = ""
+) -> tuple[Mask, str]:
+    """Finds the mask in an image: in its alpha where that varies, otherwise in its luminance.
+
+    Black or transparent is outside, white or opaque inside, and what lies between a soft edge.
 
     Args:
-        image: RGB [H, W, 3] in [0, 255].
+        rgb: [H, W, 3] in [0, 255].
+        alpha: [H, W] in [0, 1], or None.
+        white: The integer of the file that is 255 in `rgb`, for messages.
+        name: What the mask is, for messages, as in "content mask 1".
+        where: The file.
+
+    Returns:
+        [H, W] in [0, 1]; and "alpha" or "luminance".
+
+    Raises:
+        InputError: Nothing in it comes near to white.
+    """
+    mask: Mask = rgb.mean(axis=2) / np.float32(PIXEL_RANGE[1])
+    part = "luminance"
+    if alpha is not None and np.ptp(alpha) > (_LEAST_CONTRAST if np.ptp(mask) > 0 else 0):
+        mask, part = alpha, "alpha"
+    low, high = float(mask.min()), float(mask.max())
+    if high < _LEAST_WHITE / PIXEL_RANGE[1]:
+        is_colored = part == "luminance" and bool(np.ptp(rgb, axis=2).max() > 1.0)
+        whose = "alpha values" if part == "alpha" else "values"
+        raise InputError(
+            f"{name} is nowhere white",
+            f"its {whose} lie between {low * white:.4g} and {high * white:.4g}"
+            f"{', as the mean of red, green and blue' if is_colored else ''}; white is {white}",
+            "paint the region white and the rest black"
+            if is_colored or high == 0.0
+            else f"multiply its values by {1.0 / high:.4g}",
+            where=where,
+        )
+    return mask, part
+
+
+def mask_from_array(array: npt.NDArray[np.generic], name: str) -> Mask:
+    """Converts an array to a mask: 0 is outside, the largest value of its range inside.
+
+    Args:
+        array: [H, W] of truth values, in [0, 1] or in [0, 255], also with a channel, or three equal
+            ones, and as a batch of one.
+        name: What the mask is, for messages, as in "content mask 1".
 
     Returns:
         [H, W] in [0, 1].
+
+    Raises:
+        InputError: The array has another shape, or its values are not a mask's.
     """
-    mask: Mask = image.mean(axis=2) / np.float32(PIXEL_RANGE[1])
-    return mask
+    what, remedy = f"{name} is not a mask", "give [H, W] in [0, 1]"
+    why = f"it has shape {list(array.shape)}"
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise InputError(what, f"its type is {array.dtype}", remedy)
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim == 3 and array.shape[2] in (1, 3) and (array == array[:, :, :1]).all():
+        array = array[:, :, 0]
+    if array.ndim != 2 or array.size == 0:
+        raise InputError(what, why, remedy)
+    mask = array.astype(np.float32)
+    low, high = float(mask.min()), float(mask.max())
+    if low >= 0.0 and high <= 1.0:
+        return mask
+    if low >= 0.0 and _LEAST_WHITE <= high <= PIXEL_RANGE[1]:
+        return mask / np.float32(PIXEL_RANGE[1])
+    raise InputError(
+        what, f"its values, from {low:g} to {high:g}, are neither in [0, 1] nor in [0, 255]", remedy
+    )
 
 
 def build_regions(
@@ -126,13 +195,29 @@ def resize_regions(
     """
     return [
         region._replace(
-            content_mask=_resized(region.content_mask, content_shape),
+            content_mask=resize_mask(region.content_mask, content_shape),
             style_mask=None
             if region.style_mask is None
-            else _resized(region.style_mask, style_shapes[region.style]),
+            else resize_mask(region.style_mask, style_shapes[region.style]),
         )
         for region in regions
     ]
+
+
+def reduce_mask(mask: Mask, longer_side: int) -> Mask:
+    """Resamples a mask that is larger than needed, keeping its aspect.
+
+    Args:
+        mask: [H, W] in [0, 1].
+        longer_side: The longest side that is needed, in pixels.
+
+    Returns:
+        [h, w] in [0, 1]; the mask itself where it is not larger.
+    """
+    height, width = mask.shape
+    if max(height, width) <= longer_side:
+        return mask
+    return resize_mask(mask, resized_shape((height, width), longer_side))
 
 
 def _fitted(mask: npt.ArrayLike, shape: tuple[int, int], name: str) -> Mask:
@@ -158,11 +243,19 @@ def _fitted(mask: npt.ArrayLike, shape: tuple[int, int], name: str) -> Mask:
             f"less than {_SMALLEST_AREA:.2%} of it is white",
             "paint the region white, or leave the mask out",
         )
-    return _resized(array, shape)
+    return resize_mask(array, shape)
 
 
-def _resized(mask: Mask, shape: tuple[int, int]) -> Mask:
-    """Resamples a mask as images are resampled."""
-    gray = np.repeat(PIXEL_RANGE[1] * mask[:, :, np.newaxis], 3, axis=2).astype(np.float32)
+def resize_mask(mask: Mask, shape: tuple[int, int]) -> Mask:
+    """Resamples a mask as images are resampled.
+
+    Args:
+        mask: [H, W] in [0, 1].
+        shape: Height and width of the result.
+
+    Returns:
+        [*shape] in [0, 1].
+    """
+    gray = np.float32(PIXEL_RANGE[1]) * mask[:, :, np.newaxis]
     resized: Mask = resize(gray, shape)[:, :, 0] / np.float32(PIXEL_RANGE[1])
     return resized

@@ -1,11 +1,13 @@
 """Decoding of image files to float32 RGB: limits, orientation, bit depth, color and alpha."""
 
+import importlib
+import importlib.util
 import io
 import logging
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -18,8 +20,19 @@ from PIL.TiffImagePlugin import TiffImageFile
 from nst_tf import system
 from nst_tf.errors import InputError, MachineError, NstError, warn
 from nst_tf.image.arrays import ImageArray, from_integers
+from nst_tf.io import jpeg, png, tiff
+from nst_tf.io.color_spaces import cicp_of, told_profile
 
 logger = logging.getLogger("nst_tf")
+
+Alpha = npt.NDArray[np.float32]
+"""Opacity, [H, W] in [0, 1]."""
+
+Color = tuple[int, int, int]
+"""RGB, each 0 to 255."""
+
+WHITE: Color = (255, 255, 255)
+_COLOR_NAMES: Mapping[Color, str] = {WHITE: "white", (0, 0, 0): "black"}
 
 _Deep = npt.NDArray[np.uint16]
 
@@ -47,8 +60,8 @@ _SIGNATURES = {
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
 }
-_DECODING_BYTES_PER_PIXEL = 32
-"""At the peak, for RGB of 8 bits: Pillow's pixels, a copy, and the floating-point numbers."""
+BYTES_PER_PIXEL = 32
+"""At the peak of decoding RGB of 8 bits: Pillow's pixels, a copy, and floating-point numbers."""
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 _RGB_SPACE = b"RGB "  # the data colour space of an ICC profile, ICC.1:2022, 7.2.6
@@ -59,15 +72,56 @@ _BAD_EXIF = "EXIF is damaged, the image may not be upright"
 _SAVE_AGAIN = "get it again, or open it elsewhere and save it as PNG"
 
 
-def decode(
-    data: bytes, max_pixels: int, where: object = "", profile: bytes | None = None
-) -> ImageArray:
-    """Decodes JPEG, PNG, WebP, TIFF, AVIF, BMP or GIF, recognized by content.
+class Decoded(NamedTuple):
+    """The pixels of a file.
 
-    The EXIF orientation is applied, the colors are converted from the embedded profile (sRGB
-    without one), and transparency is composited over white. PNG and TIFF of 16 bits keep their
-    precision, except CMYK, which is read as 8. The first of several frames or pages is used. What
-    is lost is logged as a warning.
+    Attributes:
+        rgb: [H, W, 3] in [0, 255]; where alpha is not 1, the color of what covers the pixel.
+        alpha: [H, W] in [0, 1]; None where all is opaque.
+        white: The integer of the file that is 255 in `rgb`.
+    """
+
+    rgb: ImageArray
+    alpha: Alpha | None
+    white: int
+
+
+def decode(
+    data: bytes,
+    max_pixels: int,
+    where: object = "",
+    profile: bytes | None = None,
+    background: Color = WHITE,
+) -> ImageArray:
+    """Decodes as `decode_layers`, and composites transparency over a color, with a warning.
+
+    Args:
+        data: The bytes of the file.
+        max_pixels: The most pixels to decode.
+        where: The file's name for messages.
+        profile: The RGB color profile to convert to, as from `rgb_profile`; None for sRGB.
+        background: The color under transparency, in sRGB.
+
+    Returns:
+        RGB [H, W, 3] in [0, 255].
+
+    Raises:
+        InputError: The data is not an image that can be used.
+        MachineError: There is not enough memory.
+    """
+    decoded = decode_layers(data, max_pixels, where, profile)
+    return composited(decoded, where, profile, background)
+
+
+def decode_layers(
+    data: bytes, max_pixels: int, where: object = "", profile: bytes | None = None
+) -> Decoded:
+    """Decodes JPEG, PNG, WebP, TIFF, AVIF, BMP, GIF or, with `pillow-heif`, HEIC, by content.
+
+    The EXIF orientation is applied, and the colors are converted from the color space that the
+    file tells (sRGB where it tells none). PNG and TIFF of 16 bits keep their precision, except
+    CMYK, which is read as 8. The first of several frames or pages that is no thumbnail is used.
+    Damage that costs no pixels is passed over. What is lost is logged as a warning.
 
     Args:
         data: The bytes of the file.
@@ -77,7 +131,7 @@ def decode(
         profile: The RGB color profile to convert to, as from `rgb_profile`; None for sRGB.
 
     Returns:
-        RGB [H, W, 3] in [0, 255].
+        Colors and alpha.
 
     Raises:
         InputError: The data is not an image, is damaged or too large, or its format or bit depth
@@ -93,12 +147,12 @@ def decode(
     notes: list[str] = []
     try:
         with system.quiet():
-            image = _open(data)
+            data, image = _open(data, limit, notes)
             if image.width * image.height > limit:
                 raise too_large
             _check_mode(image, where)
             _check_memory(image, where)
-            rgb = _to_rgb(data, image, profile, notes)
+            decoded = _decoded(data, image, profile, notes)
     except NstError:
         raise
     except UnidentifiedImageError as error:
@@ -111,18 +165,18 @@ def decode(
         raise _refusal(reason, _SAVE_AGAIN, where) from error
     for note in notes:
         warn(f"{where}: {note}")
-    return rgb
+    return decoded
 
 
-def from_pillow(image: Image.Image, where: object = "") -> ImageArray:
-    """Converts a Pillow image to what `decode` gives for a file, with 8 bits for colors.
+def from_pillow(image: Image.Image, where: object = "") -> Decoded:
+    """Converts a Pillow image to what `decode_layers` gives for a file, with 8 bits for colors.
 
     Args:
         image: An image of any mode but "I" and "F". It is not changed.
         where: The image's name for messages.
 
     Returns:
-        RGB [H, W, 3] in [0, 255], sRGB.
+        Colors in sRGB, and alpha.
 
     Raises:
         InputError: The mode is not supported, or the file it is loaded from is damaged.
@@ -131,13 +185,38 @@ def from_pillow(image: Image.Image, where: object = "") -> ImageArray:
     notes: list[str] = []
     try:
         image.load()
-        rgb = _loaded_to_rgb(image, getattr(image, "tag_v2", {}), None, notes, in_place=False)
+        decoded = _loaded(image, getattr(image, "tag_v2", {}), None, notes, in_place=False)
     except Exception as error:  # damaged files make decoders raise anything
         _raise_lack_of_memory(error, where)
         raise _refusal(f"{_DAMAGED} ({str(error)[:80]})", _SAVE_AGAIN, where) from error
     for note in notes:
         warn(f"{where}: {note}")
-    return rgb
+    return decoded
+
+
+def composited(
+    decoded: Decoded, where: object = "", profile: bytes | None = None, background: Color = WHITE
+) -> ImageArray:
+    """Composites transparency over a color, with a warning.
+
+    Args:
+        decoded: Colors and alpha.
+        where: The image's name for messages.
+        profile: The RGB color profile of the colors; None for sRGB.
+        background: The color, in sRGB.
+
+    Returns:
+        RGB [H, W, 3] in [0, 255].
+    """
+    if decoded.alpha is None:
+        return decoded.rgb
+    name = _COLOR_NAMES.get(background, "#{:02x}{:02x}{:02x}".format(*background))
+    warn(f"{where}: transparent, put on {name}")
+    color = np.array(background, np.float32)
+    if profile and background not in _COLOR_NAMES:
+        color = _transform(color.reshape(1, 1, 3), _SRGB, profile)[0, 0]
+    result: ImageArray = color - (color - decoded.rgb) * decoded.alpha[:, :, np.newaxis]
+    return result
 
 
 def _check_mode(image: Image.Image, where: object) -> None:
@@ -149,7 +228,7 @@ def _check_mode(image: Image.Image, where: object) -> None:
 
 def _check_memory(image: ImageFile, where: object) -> None:
     """Refuses an image whose decoding would not fit into memory, where it might end the process."""
-    needed = _DECODING_BYTES_PER_PIXEL * image.width * image.height
+    needed = BYTES_PER_PIXEL * image.width * image.height
     if needed > (available := system.available_memory()):
         size = f"{image.width}x{image.height} pixels take {needed / 1e9:.1f} GB"
         raise _memory_error(f"{size}, {available / 1e9:.1f} GB are available", where)
@@ -177,8 +256,8 @@ def rgb_profile(data: bytes) -> bytes | None:
     """
     try:
         with system.quiet():
-            image = _open(data)
-            profile = image.info.get("icc_profile")
+            _, image = _open(data, MAX_PIXELS, [])
+            profile = told_profile(image, [])
             if not isinstance(profile, bytes) or len(profile) > _LARGEST_PROFILE:
                 return None
             if image.mode in ("CMYK", "LAB") or _space(profile) != _RGB_SPACE:
@@ -189,41 +268,100 @@ def rgb_profile(data: bytes) -> bytes | None:
         return None
 
 
-def _open(data: bytes) -> ImageFile:
-    """Reads the header; refuses a TIFF whose tags are cut off, as its profile may be among them."""
+def _open(data: bytes, max_pixels: int, notes: list[str]) -> tuple[bytes, ImageFile]:
+    """Reads the header of the image to use.
+
+    Args:
+        data: The bytes of the file.
+        max_pixels: The most pixels to decode.
+        notes: What was left out of the file is appended.
+
+    Returns:
+        The bytes for decoders, and the opened image.
+
+    Raises:
+        OSError: The tags of a TIFF are cut off, as its profile may be among them.
+    """
+    info: Mapping[str, object] = {}
+    pages = 1
+    if data.startswith(png.SIGNATURE):
+        data, info, damage = png.mend(data, max_pixels)
+        notes += ["; ".join(damage)] if damage else []
+    elif data.startswith(tiff.SIGNATURES):
+        data, number, pages = tiff.first_image(data)
+        if number != 1:
+            page = f"page {number}" if number else "the image that it stands for"
+            notes.append(f"its first page is a thumbnail, using {page}")
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
-        image = Image.open(io.BytesIO(data), formats=_DECODERS)
+        image = Image.open(io.BytesIO(data), formats=_decoders(data))
     cut_off = any(re.search("Truncated|Expecting to", str(told.message)) for told in complaints)
     if cut_off and image.format == "TIFF":
         raise OSError("its tags are incomplete")
-    return image
+    image.info.update(info)
+    if image.format in ("AVIF", "HEIF") and "icc_profile" not in image.info:
+        image.info.update(cicp_of(data))
+    if image.format not in ("MPO", "TIFF", "HEIF"):  # several of which may be previews
+        pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        notes.append(f"animated, using the first of {pages} frames")
+    return data, image
 
 
-def _to_rgb(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> ImageArray:
+def _decoders(data: bytes) -> list[str]:
+    """Returns the formats to try: HEIF only for such a file, where its decoder is installed."""
+    if not re.match(_SIGNATURES["HEIC"], data, re.DOTALL) or not _reads_heic():
+        return _DECODERS
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return [*_DECODERS, "HEIF"]
+
+
+def _reads_heic() -> bool:
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _decoded(data: bytes, image: ImageFile, target: bytes | None, notes: list[str]) -> Decoded:
     """Decodes an opened image; appends to `notes` what the user should know."""
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # a phone's JPEG with a preview or a depth map
-        notes.append(f"animated, using the first of {frames} frames")
     shape = _deep_shape(image)
     if shape:
-        return _deep_to_rgb(_deep_samples(data, image, shape), image, target, notes)
+        return _deep(_deep_samples(data, image, shape), image, target, notes)
     if any("CMYK;16" in str(tile) for tile in image.tile):
         logger.debug("16 bits per channel are read as 8")
+    if image.format in ("JPEG", "MPO") and not jpeg.has_end(data):  # Pillow takes any bytes then
+        whole = jpeg.with_end(data)
+        if whole is None:
+            raise OSError("pixels are missing at its end")
+        notes.append(png.END_IS_MISSING)
+        image = Image.open(io.BytesIO(whole), formats=["JPEG"])
     image.load()
-    return _loaded_to_rgb(image, getattr(image, "tag_v2", {}), target, notes, in_place=True)
+    if _has_trailer(data, image):
+        notes.append(png.TRAILER)
+    return _loaded(image, getattr(image, "tag_v2", {}), target, notes, in_place=True)
 
 
-def _loaded_to_rgb(
+def _has_trailer(data: bytes, image: ImageFile) -> bool:
+    """Whether other bytes than zeros follow the end of an image; `png.mend` finds those of PNG."""
+    stripped = data.rstrip(b"\0")
+    match image.format:
+        case "JPEG":
+            return jpeg.has_end(data) and not stripped.endswith(jpeg.END)
+        case "GIF":
+            return not stripped.endswith(b";")
+        case "WEBP":
+            return bool(data[8 + int.from_bytes(data[4:8], "little") :].strip(b"\0"))
+    return False
+
+
+def _loaded(
     image: Image.Image,
     tags: Mapping[int, Any],
     target: bytes | None,
     notes: list[str],
     *,
     in_place: bool,
-) -> ImageArray:
+) -> Decoded:
     """Converts a loaded image; `in_place` saves a copy of it."""
-    profile = image.info.get("icc_profile")
+    profile = told_profile(image, notes)
     try:
         if in_place:
             ImageOps.exif_transpose(image, in_place=True)
@@ -232,15 +370,15 @@ def _loaded_to_rgb(
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes; the pixels are still good
         notes.append(_BAD_EXIF)
     if image.mode.startswith("I;16"):
-        return _gray16_to_rgb(image, tags, profile, target, notes)
-    return _shallow_to_rgb(image, profile, target, notes)
+        return _gray16(image, tags, profile, target, notes)
+    return _shallow(image, profile, target, notes)
 
 
-def _shallow_to_rgb(
+def _shallow(
     image: Image.Image, profile: bytes | None, target: bytes | None, notes: list[str]
-) -> ImageArray:
+) -> Decoded:
     """Converts an image that Pillow holds in 8 bits."""
-    alpha: npt.NDArray[np.float32] | None = None
+    alpha: Alpha | None = None
     gray = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
@@ -250,16 +388,16 @@ def _shallow_to_rgb(
         image = image.convert("L" if gray else "RGB")
     elif image.mode == "CMYK" and not profile:
         notes.append("CMYK without a color profile, colors are approximate")
-    return _on_white(_converted(image, profile, target, notes), alpha, notes)
+    return Decoded(_converted(image, profile, target, notes), _meant(alpha, notes), 255)
 
 
-def _gray16_to_rgb(
+def _gray16(
     image: Image.Image,
     tags: Mapping[int, Any],
     profile: bytes | None,
     target: bytes | None,
     notes: list[str],
-) -> ImageArray:
+) -> Decoded:
     """Scales 16-bit gray to [0, 255]; Pillow's own conversion clips it to white."""
     values = np.asarray(image)
     transparent = image.info.get("transparency")
@@ -268,7 +406,7 @@ def _gray16_to_rgb(
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero; Pillow leaves it so
         values = white - values
     gray = (values / (white / 255)).astype(np.float32)[:, :, np.newaxis]
-    return _on_white(_converted(gray, profile, target, notes), alpha, notes)
+    return Decoded(_converted(gray, profile, target, notes), _meant(alpha, notes), white)
 
 
 def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
@@ -306,20 +444,19 @@ def _is_planar(image: TiffImageFile) -> bool:
     return bool(image.tag_v2.get(ExifTags.Base.PlanarConfiguration) == 2)
 
 
-def _deep_to_rgb(
-    samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]
-) -> ImageArray:
+def _deep(samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]) -> Decoded:
     """Converts color of 16 bits as Pillow converts that of 8."""
     stored = from_integers(_oriented(samples, _orientation(image, notes)))
-    alpha: npt.NDArray[np.float32] | None = None
+    alpha: Alpha | None = None
     colors = np.ascontiguousarray(stored[:, :, : 1 if stored.shape[2] == 2 else 3])
     if image.has_transparency_data:
-        alpha = stored[:, :, -1] / np.float32(255)
-        if getattr(image, "tag_v2", {}).get(ExifTags.Base.ExtraSamples) == (1,):  # premultiplied
+        alpha = _meant(stored[:, :, -1] / np.float32(255), notes)
+        premultiplied = getattr(image, "tag_v2", {}).get(ExifTags.Base.ExtraSamples) == (1,)
+        if alpha is not None and premultiplied:
             opaque = np.maximum(alpha, np.float32(1 / 65535))[:, :, np.newaxis]
             colors = np.minimum(colors / opaque, np.float32(255))
-    profile = image.info.get("icc_profile")
-    return _on_white(_converted(colors, profile, target, notes), alpha, notes)
+    profile = told_profile(image, notes)
+    return Decoded(_converted(colors, profile, target, notes), alpha, 65535)
 
 
 def _orientation(image: ImageFile, notes: list[str]) -> int:
@@ -400,14 +537,14 @@ def _space(profile: bytes) -> bytes:
     return profile[16:20]
 
 
-def _on_white(
-    rgb: ImageArray, alpha: npt.NDArray[np.float32] | None, notes: list[str]
-) -> ImageArray:
-    """Composites RGB [H, W, 3] over white by alpha [H, W] in [0, 1]."""
+def _meant(alpha: Alpha | None, notes: list[str]) -> Alpha | None:
+    """Returns alpha that hides something, but not everything: some writers leave it at 0."""
     if alpha is None or alpha.min() == 1:
-        return rgb
-    notes.append("transparent, put on white")
-    return np.float32(255) - (np.float32(255) - rgb) * alpha[:, :, np.newaxis]
+        return None
+    if alpha.max() == 0:
+        notes.append("its alpha is 0 everywhere, taken as opaque")
+        return None
+    return alpha
 
 
 def _name_the_unknown(head: bytes) -> tuple[str, str]:
@@ -416,8 +553,11 @@ def _name_the_unknown(head: bytes) -> tuple[str, str]:
         if re.match(pattern, head, re.DOTALL):
             if name == "TIFF":
                 return f"{_DAMAGED}, or its pixels are of a kind that is not supported", _SAVE_AGAIN
-            if name in _DECODERS:
+            if name in _DECODERS or (name == "HEIC" and _reads_heic()):
                 return _DAMAGED, _SAVE_AGAIN
+            if name == "HEIC":
+                why = "format HEIC needs the package pillow-heif, which is not installed"
+                return why, "install it (pip install pillow-heif), or convert to PNG or JPEG"
             return f"format {name} is not supported", "convert to PNG or JPEG"
     start = head.split(maxsplit=1)[0][:16] if head.strip() else head[:16]
     return f"not an image (starts with {start.decode('latin-1')!r})", "name a PNG or JPEG"

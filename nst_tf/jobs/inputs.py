@@ -1,23 +1,29 @@
 """Reads and checks the input files of a job, before TensorFlow is imported."""
 
+import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nst_tf.config import Config
+from nst_tf.config.fields import KEEP
 from nst_tf.config.schema import require_files
 from nst_tf.engine import pyramid
-from nst_tf.errors import InputError, MachineError
+from nst_tf.errors import InputError
 from nst_tf.image import masks
-from nst_tf.image.arrays import ImageArray
+from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.masks import Mask
+from nst_tf.image.resize import reduce
 from nst_tf.io import images
 from nst_tf.models import weights
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Decoded and checked input files.
+    """Decoded and checked input files, reduced to the largest size that any level needs.
 
     Attributes:
         content: RGB float32 [H, W, 3] in [0, 255].
@@ -27,6 +33,9 @@ class Inputs:
         initial: The image that `init` names, or None.
         profile: The ICC profile of the pixels of all images; None for sRGB.
         levels: The sizes of the optimization, from coarse to fine.
+        alpha: The opacity of the result, [H, W] in [0, 1] of its size; None where all is opaque.
+        notes: What was taken as the region of each mask, one line each.
+        largest_pixels: The number of pixels of the largest file.
     """
 
     content: ImageArray
@@ -36,6 +45,9 @@ class Inputs:
     initial: ImageArray | None
     profile: bytes | None
     levels: tuple[pyramid.Level, ...]
+    alpha: Mask | None = None
+    notes: tuple[str, ...] = ()
+    largest_pixels: int = 0
 
     @property
     def num_iterations(self) -> int:
@@ -56,6 +68,8 @@ class Inputs:
             ("style_masks", self.style_masks),
         ):
             named |= {f"{name} {number}": image for number, image in enumerate(group, 1)}
+        if self.alpha is not None:
+            named["the alpha of content_image"] = self.alpha
         return {**named, "the start": self.initial}
 
 
@@ -73,27 +87,117 @@ def read_inputs(config: Config) -> Inputs:
         MachineError: The optimizer would need more memory than there is.
     """
     require_files(config)
+    _check_presence(config)
     profile = None
     if config.color_profile == "keep" and config.content_image is not None:
         profile = images.profile_of(config.content_image)
 
+    alpha: Mask | None = None
+    notes: list[str] = []
+    pixels: list[int] = []
+
     def read(path: Path) -> ImageArray:
-        return images.read(path, config.max_pixels, profile)
+        image = images.read(path, config.max_pixels, profile, config.background_color)
+        pixels.append(image.shape[0] * image.shape[1])
+        return image
 
-    def read_mask(path: Path) -> Mask:
-        return masks.mask_from_image(images.read(path, config.max_pixels))
+    def read_content(path: Path) -> ImageArray:
+        nonlocal alpha
+        if config.background != KEEP:
+            return read(path)
+        colors, alpha, _ = images.read_layers(path, config.max_pixels, profile)
+        pixels.append(colors.shape[0] * colors.shape[1])
+        if alpha is None:
+            return colors
+        # Colors that nobody sees may be anything; those of soft edges are what the edges show.
+        return np.where(alpha[:, :, np.newaxis] > 0, colors, np.float32(PIXEL_RANGE[1]))
 
-    content, *styles = map(read, filter(None, (config.content_image, *config.style_image)))
-    content_masks = [read_mask(path) for path in config.content_masks]
-    style_masks = [read_mask(path) for path in config.style_masks]
-    initial = None if config.init_file is None else read(config.init_file)
+    def read_mask(path: Path, name: str) -> Mask:
+        mask, note = images.read_mask(path, name, config.max_pixels)
+        notes.append(note)
+        pixels.append(mask.size)
+        return mask
+
+    paths = [path for path in (config.content_image, *config.style_image) if path is not None]
+    readers = [read_content, *[read] * len(config.style_image)]
+    (content, *styles), levels = _read_reduced(paths, readers, config)
+    last = levels[-1]
+    longest = max(max(shape) for shape in (last.shape, *last.style_shapes))
+    content_masks, style_masks = (
+        [
+            masks.reduce_mask(read_mask(path, f"{kind} mask {number}"), longest)
+            for number, path in enumerate(files, 1)
+        ]
+        for kind, files in (("content", config.content_masks), ("style", config.style_masks))
+    )
+    initial = None
+    if config.init_file is not None:
+        initial = reduce(read(config.init_file), last.shape)
     shapes = [style.shape[:2] for style in styles]
-    levels = pyramid.plan(content.shape[:2], shapes, config)
     masks.build_regions(
         content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
     )
-    images.check_output(config.output_image, levels[-1].shape, config.bit_depth)
-    return Inputs(content, styles, content_masks, style_masks, initial, profile, levels)
+    images.check_output(
+        config.output_image, last.shape, config.bit_depth, has_alpha=alpha is not None
+    )
+    return Inputs(
+        content,
+        styles,
+        content_masks,
+        style_masks,
+        initial,
+        profile,
+        levels,
+        None if alpha is None else masks.resize_mask(alpha, last.shape),
+        tuple(notes),
+        max(pixels),
+    )
+
+
+def _check_presence(config: Config) -> None:
+    """Names the flags of all inputs that are not there, as those of an image that was moved."""
+    named = {
+        "content_image": (config.content_image,),
+        "style_image": config.style_image,
+        "content_masks": config.content_masks,
+        "style_masks": config.style_masks,
+        "init": (config.init_file,),
+    }
+    missing = {
+        name: [path for path in paths if path and not os.path.lexists(path)]
+        for name, paths in named.items()
+    }
+    flags = " ".join(f"--{name}=FILE" for name, paths in missing.items() if paths)
+    if flags:
+        first = next(path for paths in missing.values() for path in paths)
+        remedy = f"say where it is now with {flags}"
+        raise InputError("cannot read the image", "no such file", remedy, where=first)
+
+
+def _read_reduced(
+    paths: Sequence[Path], readers: Sequence[Callable[[Path], ImageArray]], config: Config
+) -> tuple[list[ImageArray], tuple[pyramid.Level, ...]]:
+    """Reads the content and the style images one by one, reduced to the largest size in use.
+
+    Args:
+        paths: The content image and the style images.
+        readers: Reads each of them.
+        config: The sizes.
+
+    Returns:
+        The images, and the plan for them.
+    """
+    given: list[pyramid.Shape] = []
+    reduced: list[ImageArray] = []
+    for path, read in zip(paths, readers, strict=True):
+        image = read(path)
+        given.append((image.shape[0], image.shape[1]))
+        full = pyramid.full_size(given[0], given[1:], config)
+        reduced.append(reduce(image, (full.shape, *full.style_shapes)[-1]))
+        del image  # before the next one is read
+    pyramid.plan(given[0], given[1:], config)  # refuses images that are too small as they are given
+    shapes = [(image.shape[0], image.shape[1]) for image in reduced]
+    return reduced, pyramid.plan(shapes[0], shapes[1:], config)
 
 
 def load_weights(config: Config, executor: Executor) -> tuple[str, Future[weights.Parameters]]:
@@ -117,33 +221,3 @@ def load_weights(config: Config, executor: Executor) -> tuple[str, Future[weight
     if config.weights == "normalised":
         return weights.PACKAGED_SHA256, future
     return future.result().sha256, future
-
-
-def check_output(config: Config, overwrite: bool) -> None:
-    """Refuses an output file that cannot be written, or that would replace somebody's file.
-
-    Args:
-        config: The output and the inputs.
-        overwrite: Whether a file may be replaced that nst_tf did not write.
-
-    Raises:
-        InputError: The format is unknown, or the output is one of the inputs.
-        MachineError: The file exists and may not be replaced.
-    """
-    output = config.output_image
-    images.check_output(output, bit_depth=config.bit_depth)
-    for path in (config.content_image, *config.style_image, config.init_file):
-        if path is not None and path.exists() and output.exists() and path.samefile(output):
-            raise InputError(
-                "the output would replace an input",
-                f"both are {path}",
-                "choose another --output_image",
-                where=output,
-            )
-    if output.exists() and not overwrite and images.settings_of(output) is None:
-        raise MachineError(
-            "the output exists",
-            "nst_tf did not write that file",
-            "choose another --output_image, or replace it with --overwrite",
-            where=output,
-        )
