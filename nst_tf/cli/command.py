@@ -77,7 +77,8 @@ def _print_plan(command: "Command") -> None:
     from nst_tf.jobs.planning import plan
 
     planned = plan(command.config, overwrite=command.overwrite)
-    console.print_line(f"# {console.describe_plan(planned)}")
+    for line in (*planned.notes, console.describe_plan(planned)):
+        console.print_line(f"# {line}")
 
 
 def _run(command: "Command", received: Sequence[int]) -> None:

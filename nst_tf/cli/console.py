@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import nst_tf
 from nst_tf.config import Config
-from nst_tf.errors import printable
 from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved, Scoring
 from nst_tf.system import display_path
 
@@ -88,7 +87,7 @@ class Lines:
         match event:
             case Planned():
                 for note in event.notes:
-                    print_line(printable(note))
+                    print_line(note)
                 print_line(describe_plan(event))
                 if event.iterations_done:
                     print_line(f"going on after {event.iterations_done} iterations")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nst_tf import system
-from nst_tf.errors import InputError
+from nst_tf.errors import InputError, printable
 from nst_tf.image.arrays import ImageArray, check_image
 from nst_tf.image.masks import Mask, mask_from_array, mask_from_layers
 from nst_tf.io import decoding, files
@@ -86,7 +86,8 @@ def read_mask(
     mask, part = mask_from_layers(*read_layers(path, max_pixels), name, path)
     share = float(mask.mean())
     digits = 0 if share > 0.01 else 2
-    return mask, f"{name} ({Path(path).name}): {part}, {share:.{digits}%} of the image"
+    note = f"{name} ({Path(path).name}): {part}, {share:.{digits}%} of the image"
+    return mask, printable(note)
 
 
 def as_image(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageArray:
