@@ -123,7 +123,7 @@ def _nst_tf(
             ]
         ]
 
-    return Contender(name, description, commands, "out.run/iteration-*.png", "out.png")
+    return Contender(name, description, commands, "out.png.run/iteration-*.png", "out.png")
 
 
 REFERENCE = "reference"

@@ -137,7 +137,7 @@ def _scores(task: Task, files: Sequence[str]) -> dict[str, dict[str, float]]:
 
 def _check_own_loss(folder: Path, saves: list[dict[str, Any]]) -> None:
     """Compares with the loss that nst_tf itself states of its final image."""
-    record = folder / "out.run" / "run.json"
+    record = folder / "out.png.run" / "run.json"
     if record.exists():
         own, scored = json.loads(record.read_text())["loss"], saves[-1]["loss"]
         if abs(own - scored) > _SCORES_AGREE * scored:

@@ -15,7 +15,7 @@ from nst_tf.jobs import callbacks, checkpoint
 from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Snapshots, Trace
 from nst_tf.jobs.checkpoint import Checkpoint
 
-STATE = OptimizationState(0, "float32", 6, 0, 1, 1.0, 1.0, np.zeros((3, 5, 3), np.float32), {})
+STATE = OptimizationState(0, "float32", 0, 0, 1, 1.0, 1.0, np.zeros((3, 5, 3), np.float32), {})
 
 
 class Source:

@@ -222,5 +222,6 @@ def test_a_state_asked_for_late_is_that_of_the_last_iteration(tiny_features):
     cut = stylizer(content, style, callbacks=[seen.append], should_stop=should_stop)
     assert cut.stop_reason == "stopped on request"
     assert cut.evaluations == 9
-    resumed = stylizer(content, style, state=seen[-1].state())
+    last = [event for event in seen if isinstance(event, Iteration)][-1]
+    resumed = stylizer(content, style, state=last.state())
     assert resumed.image.tobytes() == whole.image.tobytes()

@@ -116,7 +116,8 @@ def test_says_what_it_does_and_no_more(finished):
     assert " on CPU; iterations at 64x20: 6; about " in lines[0]
     first = os.path.relpath(command.run_folder(output) / "first.png", "/")
     assert lines[1] == f"first image: {first}"
-    assert [line.split("  ")[0] for line in lines[2:-1]] == ["iteration 3/6", "iteration 6/6"]
+    assert [line.split("  ")[0] for line in lines[2:-2]] == ["iteration 3/6", "iteration 6/6"]
+    assert lines[-2].startswith("computing the loss of the image in float32")
     shown = os.path.relpath(output, "/")  # where it ran
     assert lines[-1].startswith(f"saved {shown}: loss {record(output)['loss']:.5g}, 6 iterations")
 
@@ -279,7 +280,7 @@ def test_RUN_12_14_a_signal_saves_the_best_image(tmp_path, number, exit_code):
 
 
 def state():
-    return OptimizationState(0, "float32", 6, 0, 1, 1.0, 1.0, np.zeros((20, 64, 3), np.float32), {})
+    return OptimizationState(0, "float32", 0, 0, 1, 1.0, 1.0, np.zeros((20, 64, 3), np.float32), {})
 
 
 def interrupted(output, facts):

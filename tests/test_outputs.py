@@ -49,7 +49,9 @@ def work(path, facts, *, finished=True, resumed=False, overwrite=False, iteratio
     config = settings(path, **changes)
     output.check_output(config, overwrite)
     plan = Plan(config, {**own_facts(config), **facts}, LEVELS)
-    found = resume.find(plan, places.occupants(path)) if resumed else None
+    found = None
+    if resumed:
+        found = resume.find(plan, places.occupants(path), overwrite=overwrite)
     if found and found.is_complete:
         return None
     with places.claim(plan, found, overwrite=overwrite) as place:
@@ -502,6 +504,11 @@ def test_OUT_16_there_may_be_nothing_to_resume(tmp_path):
     assert work(path, RED, resumed=True) == path
     with pytest.raises(InputError, match="it differs in style_weight"):
         find(path, BLUE)
+    # With overwrite, too, a job can always be started by the same command.
+    options = {"resumed": True, "overwrite": True}
+    assert work(path, BLUE, finished=False, **options) == tmp_path / "x-2.png"
+    assert work(path, BLUE, **options) == path
+    assert work(path, BLUE, **options) is None
 
 
 def test_OUT_17_a_finished_run_goes_on_and_its_image_is_replaced_once_it_is_finished(tmp_path):

@@ -17,8 +17,8 @@ from nst_tf.io import images
 from nst_tf.system import expand_home
 
 _SWITCHES = {
-    "overwrite": "replace a file at output_image that nst_tf did not write",
-    "resume": "continue an interrupted run",
+    "overwrite": "let the finished image replace any file at output_image",
+    "resume": "continue a run that was interrupted or had fewer iterations, or begin it",
     "dry_run": "print all settings as YAML, with the plan in comments, and exit",
     "debug": "show the traceback of an error",
     "help": "print this help and exit",

@@ -76,7 +76,7 @@ class Found:
             )
 
 
-def find(plan: Plan, occupants: Iterable[Occupant]) -> Found | None:
+def find(plan: Plan, occupants: Iterable[Occupant], *, overwrite: bool = False) -> Found | None:
     """Finds the run that a job goes on with.
 
     An interrupted run of the same job comes first, then a finished one, then those that differ in
@@ -85,6 +85,7 @@ def find(plan: Plan, occupants: Iterable[Occupant]) -> Found | None:
     Args:
         plan: What is to be computed.
         occupants: What there is under the name of the output and under its numbers.
+        overwrite: Whether runs of other jobs do not matter.
 
     Returns:
         The run; None where there is none at all.
@@ -113,7 +114,7 @@ def find(plan: Plan, occupants: Iterable[Occupant]) -> Found | None:
             return found[-1]
     if found:
         return max(found, key=lambda each: (each.is_complete, each.is_interrupted))
-    if others:
+    if others and not overwrite:
         folder, changed = others[0]
         raise InputError(
             "this is not the run that was interrupted",

@@ -111,7 +111,9 @@ def _run(
     check_memory(expected, max(inputs.shape))
     sha256, weights = load_weights(config, executor)
     plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
-    found = find(plan, places.occupants(config.output_image)) if resume else None
+    found = None
+    if resume:
+        found = find(plan, places.occupants(config.output_image), overwrite=overwrite)
     if found is not None and found.is_complete:
         occupant = found.occupant
         return JobResult(occupant.path, occupant.record, None, "nothing to do")
