@@ -132,6 +132,22 @@ def test_IMG_54_a_space_that_is_not_told_is_said(colors, caplog):
     assert caplog.messages == [text]
 
 
+def test_IMG_54_primaries_in_tags_are_used(colors, caplog):
+    """As TIFF has them, and Exif of cameras."""
+    exif = Image.Exif()
+    exif[0x013E], exif[0x013F] = P3_XY[:2], P3_XY[2:]
+    expected = to_srgb(colors, P3_XY, power(563 / 256))
+    for format_ in ("TIFF", "PNG"):
+        array = decode(saved(Image.fromarray(colors), format_, exif=exif))
+        assert np.abs(array - expected).max() <= 1.2
+    exif[0x013F] = SRGB_XY[2:]
+    assert np.array_equal(decode(saved(Image.fromarray(colors), "TIFF", exif=exif)), colors)
+    assert caplog.messages == []
+    exif[0x013F] = (0.3, 0.4)
+    assert np.array_equal(decode(saved(Image.fromarray(colors), "PNG", exif=exif)), colors)
+    assert caplog.messages == ["image.png: its color space makes no sense, colors taken as sRGB"]
+
+
 def test_IMG_54_a_profile_counts_more_than_exif(colors, caplog):
     exif = exif_of(65535, "R03")
     data = saved(Image.fromarray(colors), "PNG", exif=exif, icc_profile=display_p3())

@@ -116,6 +116,12 @@ def test_MSK_04_masks_of_palettes_bits_and_both_orders_of_colors(tmp_path):
         assert np.array_equal(read(tmp_path, image)[0], bits)
 
 
+def test_MSK_04_colors_beside_white_are_told(tmp_path):
+    mask, note = read(tmp_path, layers(255, half(), half()))  # white on red
+    assert mask[0, 0] == 1 and abs(mask[0, -1] - 1 / 3) < 1e-6
+    assert note == "content mask 1 (mask.png): luminance of its colors, 67% of the image"
+
+
 def test_MSK_04_an_inverted_mask_stays_as_it_is(tmp_path):
     mask, note = read(tmp_path, Image.fromarray(255 - half()))
     assert np.array_equal(mask, 1 - half() / np.float32(255))

@@ -130,6 +130,19 @@ def test_IMG_51_what_follows_the_end_is_left_out(rgb, format_, tail, caplog):
     assert caplog.messages == ["image.png: what follows its end was left out"]
 
 
+@pytest.mark.parametrize("format_", ["GIF", "WEBP"])
+def test_IMG_08_47_the_end_of_other_formats_is_missed_or_its_pixels_are(rgb, format_, caplog):
+    data = saved(Image.fromarray(rgb), format_)
+    for missing in range(1, 40):
+        caplog.clear()
+        found = outcome(data[:-missing])
+        if isinstance(found, str):
+            assert "cut short or damaged" in found
+        else:
+            assert np.array_equal(found, decode(data)), missing
+            assert caplog.messages == ["image.png: its end is missing, but no pixels are"]
+
+
 # PNG
 
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import ExifTags, Image, PngImagePlugin
 
+from nst_tf.cli import flags
 from nst_tf.config import Config
 from nst_tf.io import images
 from nst_tf.jobs import output
@@ -157,3 +158,14 @@ def test_IMG_58_inputs_that_are_gone_are_asked_for_by_their_flags(tmp_path, pixe
     named = config.replace(content_image=tmp_path / "there.png", init="content")
     text = refusal(lambda: read_inputs(named), "lost.jpg", "with --style_image=FILE")
     assert "content_image" not in text
+
+
+def test_IMG_57_an_image_without_settings_is_made_again_from_its_run_folder(tmp_path, pixels):
+    (tmp_path / "o.png").write_bytes(images.encode(pixels, ".png", ""))
+    text = refusal(lambda: flags.parse([f"--rerun={tmp_path / 'o.png'}"]), "no settings to recall")
+    assert text.endswith("name an image that nst_tf made")
+    folder = output.run_folder(tmp_path / "o.png")
+    folder.mkdir()
+    (folder / "config.yaml").write_text("seed: 1\n")
+    text = refusal(lambda: flags.parse([f"--rerun={tmp_path / 'o.png'}"]), "no settings to recall")
+    assert text.endswith(f"give --config={folder / 'config.yaml'}")

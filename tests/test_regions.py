@@ -244,4 +244,4 @@ def test_a_mask_is_the_mean_of_the_channels():
     image[1, 0] = (255, 0, 0)
     mask, part = masks.mask_from_layers(image, None, 255, "content mask 1")
     np.testing.assert_allclose(mask, [[1, 1, 1], [1 / 3, 0, 0]], rtol=1e-6)
-    assert part == "luminance"
+    assert part == "luminance of its colors"

@@ -14,6 +14,7 @@ from nst_tf.config.schema import Config, metadata, require_files, section_of
 from nst_tf.config.yaml import scalar
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.io import images
+from nst_tf.jobs.output import record_folder
 from nst_tf.system import expand_home
 
 _SWITCHES = {
@@ -153,10 +154,11 @@ def _check_file(word: str) -> None:
 def _recalled(image: Path, given: dict[str, object]) -> Config:
     settings = images.settings_of(image)
     if settings is None:
+        recorded = record_folder(image) / "config.yaml"
         raise InputError(
             "there are no settings to recall",
             "the file is not there, nst_tf did not write it, or its metadata were removed",
-            "name an image that nst_tf made",
+            f"give --config={recorded}" if recorded.exists() else "name an image that nst_tf made",
             where=image,
         )
     return recall_config(settings, image, given)

@@ -26,6 +26,9 @@ _LEAST_CONTRAST = 0.1
 """The least difference between the largest and the smallest alpha that makes it the mask, where
 the luminance varies, too."""
 
+_LEAST_COLOR = 32.0
+"""The least difference between the channels of a pixel, in [0, 255], that makes it colored."""
+
 _LEAST_WHITE = 128.0
 """The least that the largest value of a mask in [0, 255] may be; labels of regions are smaller."""
 
@@ -62,7 +65,7 @@ def mask_from_layers(
         where: The file.
 
     Returns:
-        [H, W] in [0, 1]; and "alpha" or "luminance".
+        [H, W] in [0, 1]; and "alpha", "luminance" or "luminance of its colors".
 
     Raises:
         InputError: Nothing in it comes near to white.
@@ -71,9 +74,9 @@ def mask_from_layers(
     part = "luminance"
     if alpha is not None and np.ptp(alpha) > (_LEAST_CONTRAST if np.ptp(mask) > 0 else 0):
         mask, part = alpha, "alpha"
+    is_colored = part == "luminance" and bool(np.ptp(rgb, axis=2).max() > _LEAST_COLOR)
     low, high = float(mask.min()), float(mask.max())
     if high < _LEAST_WHITE / PIXEL_RANGE[1]:
-        is_colored = part == "luminance" and bool(np.ptp(rgb, axis=2).max() > 1.0)
         whose = "alpha values" if part == "alpha" else "values"
         raise InputError(
             f"{name} is nowhere white",
@@ -84,7 +87,7 @@ def mask_from_layers(
             else f"multiply its values by {1.0 / high:.4g}",
             where=where,
         )
-    return mask, part
+    return mask, f"{part} of its colors" if is_colored else part
 
 
 def mask_from_array(array: npt.NDArray[np.generic], name: str) -> Mask:

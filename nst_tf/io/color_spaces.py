@@ -109,7 +109,7 @@ def told_profile(image: Image.Image, notes: list[str]) -> bytes | None:
             return _profile(*_space_of_gamma(info))
         space = _space_of_exif(image, notes)
         return _profile(*space) if space else None
-    except (ArithmeticError, ValueError, struct.error, np.linalg.LinAlgError):
+    except (ArithmeticError, TypeError, ValueError, struct.error, np.linalg.LinAlgError):
         notes.append("its color space makes no sense, colors taken as sRGB")
         return None
 
@@ -152,6 +152,9 @@ def _space_of_exif(image: Image.Image, notes: list[str]) -> _Space | None:
         index = index.decode("latin-1")
     if told == 2 or (told != 1 and str(index).rstrip("\0") == "R03"):
         return _ADOBE_RGB_PRIMARIES, _ADOBE_RGB_CURVE
+    if told != 1 and (primaries := exif.get(ExifTags.Base.PrimaryChromaticities)):
+        white = exif.get(ExifTags.Base.WhitePoint, _D65)
+        return tuple(float(number) for number in (*white, *primaries)), _ADOBE_RGB_CURVE
     if told == 65535:
         notes.append("its color space is not sRGB and has no profile, colors taken as sRGB")
     return None
@@ -167,12 +170,17 @@ def _profile(primaries: _Primaries, curve: _Curve) -> bytes | None:
     Raises:
         ValueError: The primaries are no triangle, or the exponent is out of the usual range.
     """
-    if curve == _SRGB_CURVE and _is_near(primaries, _SRGB_PRIMARIES):
+    if curve in (_SRGB_CURVE, _ADOBE_RGB_CURVE) and _is_near(primaries, _SRGB_PRIMARIES):
         return None
     if not _GAMMAS[0] <= curve.g <= _GAMMAS[1]:
         raise ValueError("an exponent that nobody uses")
     xy = np.array(primaries, np.float64).reshape(4, 2)
-    if xy[:, 1].min() <= 0 or xy.sum(axis=1).max() > 1.0001 or xy.min() < 0:
+    if (
+        not np.isfinite(xy).all()
+        or xy[:, 1].min() <= 0
+        or xy.sum(axis=1).max() > 1.0001
+        or xy.min() < 0
+    ):
         raise ValueError("chromaticities that nothing has")
     white, *colors = np.column_stack([xy, 1 - xy.sum(axis=1)]) / xy[:, 1:]
     columns = np.array(colors).T

@@ -334,22 +334,21 @@ def _decoded(data: bytes, image: ImageFile, target: bytes | None, notes: list[st
         notes.append(png.END_IS_MISSING)
         image = Image.open(io.BytesIO(whole), formats=["JPEG"])
     image.load()
-    if _has_trailer(data, image):
-        notes.append(png.TRAILER)
+    notes += _notes_on_end(data, image)
     return _loaded(image, getattr(image, "tag_v2", {}), target, notes, in_place=True)
 
 
-def _has_trailer(data: bytes, image: ImageFile) -> bool:
-    """Whether other bytes than zeros follow the end of an image; `png.mend` finds those of PNG."""
+def _notes_on_end(data: bytes, image: ImageFile) -> list[str]:
+    """Tells of other bytes than zeros after the end of an image; `png.mend` does so for PNG."""
     stripped = data.rstrip(b"\0")
     match image.format:
-        case "JPEG":
-            return jpeg.has_end(data) and not stripped.endswith(jpeg.END)
-        case "GIF":
-            return not stripped.endswith(b";")
-        case "WEBP":
-            return bool(data[8 + int.from_bytes(data[4:8], "little") :].strip(b"\0"))
-    return False
+        case "JPEG" if jpeg.has_end(data) and not stripped.endswith(jpeg.END):
+            return [png.TRAILER]
+        case "GIF" if not stripped.endswith(b";"):
+            return [png.TRAILER if b"\0;" in data else png.END_IS_MISSING]
+        case "WEBP" if data[8 + int.from_bytes(data[4:8], "little") :].strip(b"\0"):
+            return [png.TRAILER]
+    return []
 
 
 def _loaded(
