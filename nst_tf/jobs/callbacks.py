@@ -169,8 +169,8 @@ class Snapshots:
         """
         try:
             return self._save("first.png", image)
-        except MachineError as error:
-            warn(error)
+        except Exception as error:  # noqa: BLE001 - an encoder may raise anything
+            warn(f"the initial image could not be saved as first.png: {error}")
             return None
 
     def __call__(self, event: Event) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 import nst_tf
-from nst_tf.config import Config, load_config
+from nst_tf.config import Config
 from nst_tf.config.files import portable, recall_config, settings_affecting_result
+from nst_tf.config.yaml import read_mapping
 from nst_tf.errors import InputError, MachineError, warn
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray, Pixels, quantize
 from nst_tf.image.masks import Mask
@@ -75,7 +76,8 @@ def record_folder(path: Path) -> Path:
     is_new = not any(folder.glob("[!.]*"))  # or locked, and nothing more yet
     if is_new and old.is_dir():
         try:
-            if load_config(old / "config.yaml").output_image.name == path.name:
+            values, _ = read_mapping(old / "config.yaml")
+            if Path(str(values.get("output_image"))).name == path.name:
                 return old
         except InputError:  # it has none, or one of another program
             pass
