@@ -26,6 +26,7 @@ from nst_tf.events import (
     PlannedLevel,
     Preview,
     Saved,
+    Scoring,
 )
 from nst_tf.jobs import JobResult, messages
 from nst_tf.jobs.exits import explain_exit
@@ -59,7 +60,7 @@ def test_events_arrive_in_order_and_the_result_is_that_of_the_job(tmp_path):
     events = []
     result = jobs.isolated(small(tmp_path / "o.png"), callbacks=[events.append])
     kinds = [type(event) for event in events]
-    assert kinds == [Planned, Preview, Iteration, Iteration, Iteration, Saved]
+    assert kinds == [Planned, Preview, Iteration, Iteration, Iteration, Scoring, Saved]
     assert events[0].levels == ((20, 64, 3),)
     assert events[1].path == tmp_path / "o.png.run" / "first.png"
     assert events[1].image.shape == (20, 64, 3)
@@ -69,7 +70,7 @@ def test_events_arrive_in_order_and_the_result_is_that_of_the_job(tmp_path):
         events[2].image  # noqa: B018 - only scalars come over the pipe
     assert result.status == "finished"
     assert result.path == tmp_path / "o.png"
-    assert result.losses == events[5].losses
+    assert result.losses == events[6].losses
     assert result.record["loss"] == result.losses.total
     with Image.open(result.path) as image:
         assert image.size == (64, 20)
@@ -223,6 +224,7 @@ PLANNED = Planned((PlannedLevel(20, 64, 3),), "float32", "CPU", 10**9, 8.5, None
         Iteration(3, 8, 5, 1.25, 0.5, Losses({"tv": float("inf")}), 20, 64),
         Saved(CONTENT, LOSSES, 8, 12.5, "all iterations were done", True),
         Checkpointed(CONTENT, 3, 0.25),
+        Scoring(),
         JobResult(CONTENT, {"loss": 3.5, "image_size": [64, 20]}, LOSSES, "failed", "the loss"),
         JobResult(None, {}, None, "stopped"),
         "a warning with \N{SNOWMAN} and\na line",

@@ -292,6 +292,20 @@ def test_CMD_12_a_second_interrupt_is_no_error_either(monkeypatch, capsys):
     )
 
 
+def test_CMD_18_what_never_began_leaves_no_run_folder(capsys, tmp_path):
+    """Refused by its second image, before the lock; and stopped while it holds the lock."""
+    (tmp_path / "bad.png").write_text("no image")
+    output = tmp_path / "out" / "x.png"
+    assert main([str(CONTENT), str(tmp_path / "bad.png"), "-o", str(output)]) == 2
+    assert not output.parent.exists()
+    argv = [str(CONTENT), str(STYLE), "-o", str(output), "--image-size=64"]
+    assert command.execute(argv, [signal.SIGINT]) == 130
+    assert not list(output.parent.iterdir())
+    assert capsys.readouterr().err.endswith(
+        "stopped: nothing was begun yet; give the same command again\n"
+    )
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_RUN_42_lines_with_letters_that_a_stream_lacks_are_escaped(monkeypatch, tmp_path, encoding):
     monkeypatch.chdir(tmp_path)

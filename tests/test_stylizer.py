@@ -17,6 +17,7 @@ from nst_tf import events, optimizers
 from nst_tf.config import Config
 from nst_tf.engine import stylizer as stylizer_module
 from nst_tf.errors import InputError, MachineError
+from nst_tf.events import Iteration, Preview, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import resize
 from nst_tf.models.weights import Parameters
@@ -176,6 +177,7 @@ def test_results_and_events_are_plain_data(content, style, stylize):
     assert copy.losses == found.losses
     assert copy.stop_reason is found.stop_reason
     assert len(pickle.dumps(found)) < 3 * found.image.nbytes
+    assert seen.pop() == Scoring()
     preview, *rest = (pickle.loads(pickle.dumps(event)) for event in seen)
     np.testing.assert_array_equal(preview.image, content.astype(np.float32))
     for event, original in zip(rest, seen[1:], strict=True):
@@ -183,6 +185,20 @@ def test_results_and_events_are_plain_data(content, style, stylize):
         assert event.losses == original.losses
         with pytest.raises(ValueError, match="pickled"):
             event.state()
+
+
+def test_CMD_14_without_a_score_the_losses_are_the_optimizer_s_own(content, style, stylize):
+    seen = []
+    config = settings(score=False, num_iterations=3)
+    found = stylize(content, style, config, callbacks=[seen.append])
+    assert [type(event) for event in seen] == [Preview] + 3 * [Iteration]
+    assert found.losses == min((event.losses for event in seen[1:]), key=lambda each: each.total)
+    scored = stylize(content, style, config.replace(score=True))
+    assert scored.losses.total == pytest.approx(found.losses.total, rel=0.05)
+    assert scored.losses != found.losses  # of the rounded image
+    start = stylize(content, style, config.replace(num_iterations=0))
+    np.testing.assert_array_equal(start.image, content.astype(np.float32))
+    assert start.losses.content == 0 and start.losses.style > 0
 
 
 def start_of(stylize, content, style, **changes):
@@ -268,7 +284,7 @@ def test_IMG_44_an_image_of_one_color_is_finished(style, stylize, losses_of):
 @pytest.mark.parametrize(
     ("array", "why"),
     [
-        (np.zeros((24, 40)), "shape [24, 40]"),
+        (np.zeros((24, 3)), "shape [24, 3]"),
         (np.zeros((24, 40, 4)), "shape [24, 40, 4]"),
         (np.zeros((0, 40, 3)), "shape [0, 40, 3]"),
         (np.full((24, 40, 3), 256.0), "values from 256 to 256"),
@@ -317,6 +333,7 @@ def test_the_feed_forward_image_comes_first_and_at_full_size(content, style, sty
     seen = []
     config = settings(image_size=64, pyramid="32:3", init="adain", num_iterations=1)
     stylize(content, style, config, callbacks=[seen.append])
+    assert seen.pop() == Scoring()
     assert [event.image.shape[:2] for event in seen] == [(38, 64)] + [(19, 32)] * 3 + [(38, 64)]
     instant = stylize(content, style, settings(image_size=64, init="adain", num_iterations=0))
     np.testing.assert_array_equal(seen[0].image, instant.image)
