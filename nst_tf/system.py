@@ -172,14 +172,18 @@ def _numbers_in(path: Path) -> list[int]:
 
 def _left_of_limits() -> list[int]:
     """Returns what the limits of this process leave, of address space and of private memory."""
-    memory = psutil.Process().memory_info()
-    left = []
-    for name, used in (("RLIMIT_AS", memory.vms), ("RLIMIT_DATA", getattr(memory, "data", None))):
-        if hasattr(resource, name) and used is not None:
-            limit, _ = resource.getrlimit(getattr(resource, name))
-            if limit != resource.RLIM_INFINITY:
-                left.append(limit - used)
-    return left
+    private = getattr(psutil.Process().memory_info(), "data", 0)
+    return [address_space_left(), _limit("RLIMIT_DATA") - private]
+
+
+def address_space_left() -> int:
+    """Returns the number of bytes that this process can still map (`ulimit -v`)."""
+    return _limit("RLIMIT_AS") - int(psutil.Process().memory_info().vms)
+
+
+def _limit(name: str) -> int:
+    limit = resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else -1
+    return sys.maxsize if limit in (-1, getattr(resource, "RLIM_INFINITY", -1)) else int(limit)
 
 
 def may_have_gpu() -> bool:

@@ -5,6 +5,7 @@ precisions and with a style of twice the size, and to the seconds of evaluations
 """
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from nst_tf.io.decoding import BYTES_PER_PIXEL
 _BASE_BYTES = 1.05e9
 _DECODING_BASE_BYTES = 0.15e9
 """Without TensorFlow, which is imported when all files are read."""
+
+_MAPPED_BYTES = 1_200_000_000
+"""Address space that TensorFlow's libraries take beyond the memory that is used of them."""
 
 _BYTES_PER_PIXEL = 1700.0
 _STYLE_BYTES_PER_PIXEL = 900.0
@@ -84,17 +88,23 @@ def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
     Raises:
         MachineError: It needs more memory than is available; names the size that would fit.
     """
-    available = system.available_memory()
+    mapped = 0 if "tensorflow" in sys.modules else _MAPPED_BYTES
+    memory, space = system.available_memory(), system.address_space_left() - mapped
+    available = max(0, min(memory, space))
     needed = estimate.memory_bytes
     if estimate.seconds is None or needed <= available:
         return
     share = (available - _BASE_BYTES) / (needed - _BASE_BYTES)
     fits = int(longer_side * math.sqrt(share)) if share > 0 else 0
+    where, remedy = "", "free some memory"
+    if space < memory:
+        where = " in the address space, beside TensorFlow's libraries"
+        remedy = "raise its limit (ulimit -v)"
     raise MachineError(
         "the memory does not suffice",
         f"a run at this size needs about {needed / 1e9:.1f} GB, "
-        f"{available / 1e9:.1f} GB are available",
-        f"try --image_size={fits}" if fits >= 64 else "free some memory",
+        f"{available / 1e9:.1f} GB are available{where}",
+        f"try --image_size={fits}" if fits >= 64 else remedy,
     )
 
 

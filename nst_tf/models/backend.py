@@ -10,6 +10,11 @@ from pathlib import Path
 
 from nst_tf.errors import MachineError
 
+_NO_MEMORY = re.compile(
+    r"[^\n'\"]*(?:failed to map segment|cannot allocate memory)[^\n'\"]*", re.IGNORECASE
+)
+"""What the dynamic linker says where a library does not fit, among the lines of others."""
+
 _process_is_ours = False
 
 
@@ -53,18 +58,18 @@ def import_keras() -> None:
     try:
         with _own_settings() if _process_is_ours else contextlib.nullcontext():
             import keras  # noqa: F401
-    except ModuleNotFoundError:
-        raise
-    except ImportError as error:  # a shared library of TensorFlow
-        lines = [line for line in str(error).splitlines() if ".so" in line or ".dll" in line]
-        why = (lines or str(error).splitlines() or ["no reason is given"])[-1]
-        short = re.search("memory|map segment|static TLS", why) is not None
-        raise MachineError(
-            "cannot import TensorFlow",
-            why[:200],
-            "free some memory or raise its limit" if short else "install TensorFlow again",
-        ) from error
     except Exception as error:  # Keras checks its settings while it is imported
+        if lack := _NO_MEMORY.search(str(error)):
+            raise MachineError(
+                "cannot import TensorFlow", lack[0].strip(), "free some memory or raise its limit"
+            ) from error
+        if isinstance(error, ModuleNotFoundError):
+            raise
+        if isinstance(error, ImportError):  # a library of TensorFlow or of a package it needs
+            why = (str(error).strip().splitlines() or ["no reason is given"])[-1]
+            raise MachineError(
+                "cannot import TensorFlow", why[:200], "install TensorFlow again"
+            ) from error
         raise MachineError(
             "cannot import Keras",
             f"{type(error).__name__}: {error}",
