@@ -80,6 +80,22 @@ def test_IMG_47_a_jpeg_without_its_end_is_read(scene, kind, tail, caplog):
 
 
 @pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("share", [0.0, 0.5], ids=["flat", "half flat"])
+def test_IMG_47_a_flat_jpeg_without_its_end_is_read(scene, kind, share):
+    pixels = np.asarray(scene).copy()
+    pixels[int(share * len(pixels)) :] = (200, 120, 40)
+    data = jpeg_of(Image.fromarray(pixels), kind)
+    expected = decode(data)
+    assert np.array_equal(decode(data[:-2]), expected)
+    for missing in range(3, 60, 2):  # what is read is what was there
+        found = outcome(data[:-missing])
+        assert isinstance(found, str) or np.array_equal(found, expected), missing
+    for percent in range(5, 100, 5):
+        found = outcome(data[: len(data) * percent // 100])
+        assert isinstance(found, str) or np.array_equal(found, expected), percent
+
+
+@pytest.mark.parametrize("kind", JPEGS)
 def test_IMG_07_47_a_jpeg_that_lost_pixels_is_refused_at_any_length(scene, kind):
     data = jpeg_of(scene, kind)
     lengths = {len(data) * percent // 100 for percent in range(1, 100)}

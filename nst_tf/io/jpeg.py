@@ -121,14 +121,10 @@ def with_end(data: bytes) -> bytes | None:
     """
     try:
         frame, scans = _structure(data)
-        if (
-            not scans
-            or not _covers_everything(frame, scans)
-            or not _has_all_intervals(data, frame, scans[-1])
-        ):
+        if not scans or not _covers_everything(frame, scans):
             return None
         for end in _ends(data, scans[-1]):
-            if _has_all_pixels(data[:end]) and not _has_all_pixels(data[: end - 3]):
+            if _is_whole(data, frame, scans[-1], end) and _is_exact(data, frame, scans[-1], end):
                 return data[:end] + END
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes
         return None
@@ -177,14 +173,6 @@ def _covers_everything(frame: _Frame, scans: Sequence[_Scan]) -> bool:
     return len(covered) == len(frame.factors) * _NUM_COEFFICIENTS
 
 
-def _has_all_intervals(data: bytes, frame: _Frame, scan: _Scan) -> bool:
-    """Whether no interval between restarts is missing as a whole."""
-    if not scan.interval:
-        return True
-    expected = math.ceil(frame.num_units(scan.components) / scan.interval) - 1
-    return len(_RESTART.findall(data, scan.start, scan.end)) == expected
-
-
 def _ends(data: bytes, scan: _Scan) -> Iterator[int]:
     """Yields where the data of a scan may end; what fills the file behind them is no part."""
     stripped = {len(data[: scan.end].rstrip(filler)) for filler in _FILLERS}
@@ -192,8 +180,27 @@ def _ends(data: bytes, scan: _Scan) -> Iterator[int]:
     yield from range(end, min(end + _FILLER_BYTES_OF_DATA, scan.end) + 1)
 
 
+def _is_exact(data: bytes, frame: _Frame, scan: _Scan, end: int) -> bool:
+    """Whether no other bytes are decoded in the place of missing pixels, of which some are left.
+
+    Where the scan changes nothing, as may be in an image of one color, none can be missing.
+    """
+    sooner = max(end - _FILLER_BYTES_OF_DATA - 1, scan.start)
+    return not _is_whole(data, frame, scan, sooner) or _is_whole(data, frame, scan, scan.start)
+
+
+def _is_whole(data: bytes, frame: _Frame, scan: _Scan, end: int) -> bool:
+    """Whether all pixels are there in the data up to an end within the last scan."""
+    if scan.interval:  # decoders pass over an interval that is missing with its marker
+        expected = math.ceil(frame.num_units(scan.components) / scan.interval) - 1
+        if len(_RESTART.findall(data, scan.start, end)) != expected:
+            return False
+    return _has_all_pixels(data[:end])
+
+
 def _has_all_pixels(data: bytes) -> bool:
     """Whether the same pixels are decoded, whatever follows the data."""
+    data = data.rstrip(b"\xff")  # which would be a marker with what follows
     paddings = [bytes(_PADDING_BYTES), b"\xff\0" * (_PADDING_BYTES // 2)]
     for seed in range(_NUM_RANDOM):
         padding = random.Random(seed).randbytes(_PADDING_BYTES)
