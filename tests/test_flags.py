@@ -305,6 +305,15 @@ def test_CMD_02_words_that_are_no_images_are_refused(argv, text):
     assert text in refusal(*argv)
 
 
+def test_CMD_02_an_output_without_its_flag_is_not_taken_as_a_style(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("c.jpg", "s.jpg"):
+        (tmp_path / name).write_text("")
+    text = refusal("c.jpg", "s.jpg", "out.png")
+    assert "unexpected argument 'out.png': no such file" in text and "write -o out.png if" in text
+    assert styles("c.jpg", "s.jpg", "t.jpg", "-o", "out.png") == ["s.jpg", "t.jpg"]
+
+
 def test_CMD_03_lists_of_files_have_commas_and_repeated_flags_add_up(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     content = "--content_image=c.jpg"

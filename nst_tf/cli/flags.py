@@ -129,10 +129,22 @@ def _add_files(given: dict[str, Any], files: Sequence[str]) -> None:
             "the content image is given by its flag",
             "give the style images by theirs, or all images without flags: CONTENT STYLE",
         )
+    *inputs, last = files
+    is_output = not _exists(last) and len(inputs) > 1 and all(map(_exists, inputs))
+    if is_output and "output_image" not in given:
+        raise InputError(
+            f"unexpected argument {last!r}",
+            "no such file, and all images without a flag are read",
+            f"write -o {last} if it is the image to write",
+        )
     given["content_image"] = files[0]
     styles = [name for word in files[1:] for name in split_files(word)]
     if styles:
         given["style_image"] = [*styles, *given.get("style_image", [])]
+
+
+def _exists(name: str) -> bool:
+    return Path(expand_home(name)).exists()
 
 
 def _check_file(word: str) -> None:

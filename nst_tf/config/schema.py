@@ -655,5 +655,5 @@ def require_files(inputs: InputSettings) -> None:
             raise InputError(
                 f"{name} is missing",
                 f"it is {InputSettings.model_fields[name].description}",
-                f"give --{name}=FILE, or {name} in the YAML file",
+                f"give --{name}=FILE, {name} in the YAML file, or the images alone: CONTENT STYLE",
             )
