@@ -120,6 +120,7 @@ class Networks:
 _ENCODER = (PACKAGED_SHA256, "reflect", "max")
 """Weights, padding and pooling of the encoder that the AdaIN decoder was trained with."""
 
+
 def _keep(key: tuple[Hashable, ...], value: object) -> None:
     """Keeps what was used last, and drops what belongs to other networks."""
     for other in [other for other in _used_last if other[1:] != key[1:]]:
