@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from nst_tf.errors import InputError
-from nst_tf.io import decoding, jpeg, png
+from nst_tf.io import decoding, jpeg, png, tiff
 from tests.test_depth import png16, values
 from tests.test_images import (
     HEIGHT,
@@ -68,7 +69,9 @@ def outcome(data: bytes) -> np.ndarray | str:
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-@pytest.mark.parametrize("tail", [b"", b"\xff", b"\0" * 700, b"\xff" * 9, b"   "], ids=range(5))
+@pytest.mark.parametrize(
+    "tail", [b"", b"\xff", b"\0" * 700, b"\xff" * 9, b" a text\r\n" * 50], ids=range(5)
+)
 def test_IMG_47_a_jpeg_without_its_end_is_read(scene, kind, tail, caplog):
     data = jpeg_of(scene, kind)
     expected = decode(data)
@@ -133,6 +136,15 @@ def test_IMG_47_another_image_in_place_of_the_end_is_left_out(scene, caplog):
     expected = decode(data)
     assert np.array_equal(decode(data[:-2] + data), expected)
     assert caplog.messages == ["image.png: its end is missing, but no pixels are"]
+
+
+def test_IMG_51_bytes_between_the_segments_of_a_jpeg_are_passed_over(scene, caplog):
+    data = jpeg_of(scene, "progressive")
+    at = data.index(b"\xff\xdb")
+    odd = data[:at] + bytes(7) + b"\xff\xff\xff" + data[at:]
+    assert np.array_equal(decode(odd), decode(data))
+    assert caplog.messages == []
+    assert np.array_equal(decode(odd[:-2]), decode(data))
 
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "GIF", "WEBP"])
@@ -375,6 +387,18 @@ def test_IMG_50_the_old_tag_tells_a_thumbnail_too(rgb):
     at = data.index(struct.pack("<HHII", 254, 4, 1, 1))
     data[at : at + 12] = struct.pack("<HHII", 255, 3, 1, 2)
     assert np.array_equal(decode(bytes(data)), rgb)
+
+
+def test_IMG_12_50_very_many_chunks_or_tags_cost_no_time(rgb):
+    data = saved(Image.fromarray(rgb), "PNG")
+    many = data[:33] + chunk(b"vpAg", b"") * 2_000_000 + data[33:]
+    began = time.monotonic()
+    png.mend(many, LIMIT)
+    bad = bytearray(tiff_pages((rgb, 1), bigtiff=True))
+    (first,) = struct.unpack_from("<Q", bad, 8)
+    struct.pack_into("<Q", bad, first, 2**62)
+    tiff.first_image(bytes(bad) + bytes(10**7))
+    assert time.monotonic() - began < 5
 
 
 def test_IMG_50_a_chain_of_pages_without_an_end_is_no_trap(rgb):

@@ -128,7 +128,7 @@ def test_IMG_57_tiffs_are_whole_for_other_readers(random, type_, shape):
     assert np.array_equal(imagecodecs.tiff_decode(data).reshape(pixels.shape), pixels)
 
 
-def test_RUN_17_a_tiff_of_16_bits_depends_on_nothing_but_its_pixels(random):
+def test_a_tiff_of_16_bits_depends_on_nothing_but_its_pixels(random):
     pixels = random.integers(0, 2**16, (HEIGHT, WIDTH, 3), np.uint16)
     data = {images.encode(pixels, ".tif", SETTINGS) for _ in range(3)}
     view = pixels[:, :, ::-1].astype(">u2")[:, :, ::-1]

@@ -24,14 +24,15 @@ _NUM_COEFFICIENTS = 64
 _BLOCK = 8
 _PADDING_BYTES = 256
 _NUM_RANDOM = 4
-_FILLERS = (b"\0", b"\xff", b" ")
-"""Values that programs fill the end of a file with."""
+_TEXT = bytes([*range(0x20, 0x7F), *b"\t\n\r"])
+_TEXT_BYTES_OF_DATA = 4
+"""At the end of compressed data, so many bytes may look like text."""
 
 _MOST_FILL_BYTES = 64
 """Of value 255, which may precede any marker (B.1.1.2)."""
 
-_FILLER_BYTES_OF_DATA = 2
-"""Compressed data may end in so many bytes of that value."""
+_MOST_LEFT_OVER = 2
+"""Bytes that may be left over behind complete data."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def has_end(data: bytes) -> bool:
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes
         return True
     if not scans:
-        return False
+        return True
     end = scans[-1].end
     return data[end : end + _MOST_FILL_BYTES].lstrip(b"\xff").startswith(END[1:])
 
@@ -136,7 +137,7 @@ def _structure(data: bytes) -> tuple[_Frame, list[_Scan]]:
     frame: _Frame | None = None
     scans: list[_Scan] = []
     interval, at = 0, 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while 0 <= (at := data.find(b"\xff", at)) <= len(data) - 4:  # other bytes are passed over
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
@@ -173,11 +174,13 @@ def _covers_everything(frame: _Frame, scans: Sequence[_Scan]) -> bool:
     return len(covered) == len(frame.factors) * _NUM_COEFFICIENTS
 
 
-def _ends(data: bytes, scan: _Scan) -> Iterator[int]:
-    """Yields where the data of a scan may end; what fills the file behind them is no part."""
-    stripped = {len(data[: scan.end].rstrip(filler)) for filler in _FILLERS}
-    end = max(min(stripped), scan.start)
-    yield from range(end, min(end + _FILLER_BYTES_OF_DATA, scan.end) + 1)
+def _ends(data: bytes, scan: _Scan) -> list[int]:
+    """Returns where the data of a scan may end, if zeros, fill bytes or text follow them."""
+    stored = data[scan.start : scan.end]
+    zeros, fill, text = (stored.rstrip(tail) for tail in (b"\0", b"\xff", _TEXT))
+    lengths = [len(zeros) + zeros.endswith(b"\xff"), len(fill)]  # a byte of 255 is stuffed by a 0
+    lengths += range(len(text), min(len(text) + _TEXT_BYTES_OF_DATA, len(stored)) + 1)
+    return [scan.start + length for length in sorted(set(lengths))]
 
 
 def _is_exact(data: bytes, frame: _Frame, scan: _Scan, end: int) -> bool:
@@ -185,7 +188,7 @@ def _is_exact(data: bytes, frame: _Frame, scan: _Scan, end: int) -> bool:
 
     Where the scan changes nothing, as may be in an image of one color, none can be missing.
     """
-    sooner = max(end - _FILLER_BYTES_OF_DATA - 1, scan.start)
+    sooner = max(end - _MOST_LEFT_OVER - 1, scan.start)
     return not _is_whole(data, frame, scan, sooner) or _is_whole(data, frame, scan, scan.start)
 
 

@@ -1,5 +1,6 @@
 """PNG files as chunks: damage that costs no pixels is left out, what tells color is read."""
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,9 @@ _LARGEST_TEXT = 2**20
 """Above this, Pillow refuses the text or the profile of a PNG, and with it the image."""
 
 _LARGEST_PROFILE = 2**24
+_MOST_CHUNKS = 200_000
+"""Of less than 2 KB each in the largest files; more are hostile."""
+
 _ANIMATION = (b"acTL", b"fcTL", b"fdAT")
 _FOR_DECODERS = (b"tRNS", b"eXIf", *_ANIMATION)
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -91,8 +95,8 @@ def mend(data: bytes, max_pixels: int) -> Mended:
         The chunks that pixels depend on. Missing pixels are left for decoders to refuse.
     """
     mended = Mended(data, {}, [])
-    chunks = list(_chunks(data))
-    if not chunks or chunks[0].name != b"IHDR":
+    chunks = list(itertools.islice(_chunks(data), _MOST_CHUNKS))
+    if not chunks or chunks[0].name != b"IHDR" or len(chunks) == _MOST_CHUNKS:
         return mended
     kept: list[_Chunk] = []
     damaged: list[bytes] = []

@@ -21,6 +21,9 @@ _FORMATS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """By field type: SHORT, LONG, IFD, LONG8 and IFD8."""
 
 _MOST_DIRECTORIES = 1000
+_MOST_TAGS = 4096
+"""In a directory; more are hostile."""
+
 _STRIP_BYTES = 2**18
 _SHORT, _LONG, _ASCII, _UNDEFINED = 3, 4, 2, 7
 
@@ -113,6 +116,8 @@ def _chain(data: bytes, at: int, layout: _Layout) -> Iterator[_Directory]:
 
 def _directory(data: bytes, at: int, layout: _Layout) -> _Directory:
     (count,) = struct.unpack_from(layout.size, data, at)
+    if count > _MOST_TAGS:
+        raise struct.error("too many tags")
     first, size = at + struct.calcsize(layout.size), struct.calcsize(layout.entry)
     (following,) = struct.unpack_from(layout.offset, data, first + count * size)
     found: dict[int, tuple[int, ...]] = {}
