@@ -431,6 +431,18 @@ def test_RUN_13_a_second_interrupt_after_a_while_raises(monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize(("received", "exit_code"), [([signal.SIGINT], 70), ([2, 2], 130)])
+def test_RUN_13_an_error_that_a_second_interrupt_causes_is_no_defect(
+    monkeypatch, capsys, received, exit_code
+):
+    def fail(argv, received):
+        raise RuntimeError("KeyboardInterrupt in a callback")  # as libraries write it
+
+    monkeypatch.setattr(command, "_execute", fail)
+    assert command.execute([], received) == exit_code
+    assert ("internal error" in capsys.readouterr().err) == (exit_code == 70)
+
+
 def test_RUN_15_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

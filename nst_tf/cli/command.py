@@ -47,13 +47,19 @@ def execute(argv: Sequence[str], received: Sequence[int]) -> int:
         with _streams():
             _execute(argv, received)
     except KeyboardInterrupt:
-        kept = "at once, and all files are whole"
-        return _report(StoppedError(signal.SIGINT, kept, f"{_RESUME} from the last checkpoint"))
+        return _report(_stopped_at_once())
     except Exception as error:  # noqa: BLE001 - a defect, too, ends in one line
         if "--debug" in argv:
             traceback.print_exc()
-        return _report(error)
+        # Libraries turn a KeyboardInterrupt into errors of their own.
+        is_interrupted = received.count(signal.SIGINT) > 1 and not isinstance(error, NstError)
+        return _report(_stopped_at_once() if is_interrupted else error)
     return 0
+
+
+def _stopped_at_once() -> StoppedError:
+    kept = "at once, and all files are whole"
+    return StoppedError(signal.SIGINT, kept, f"{_RESUME} from the last checkpoint")
 
 
 def _execute(argv: Sequence[str], received: Sequence[int]) -> None:

@@ -28,7 +28,7 @@ def capture_signals() -> Iterator[list[int]]:
     thread, where no handler can be installed, nothing is collected.
 
     Yields:
-        The numbers of the signals, as they come.
+        The numbers of the signals, as they come; a second one that takes its former effect, too.
     """
     received: list[int] = []
     times: dict[int, float] = {}
@@ -39,6 +39,7 @@ def capture_signals() -> Iterator[list[int]]:
             times[number] = now
             received.append(number)
         elif now - times[number] >= _SAME_SECONDS and signal.Signals(number).name in _IMPATIENT:
+            received.append(number)
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
