@@ -562,16 +562,22 @@ def test_a_state_is_a_copy_where_the_memory_is_full_too(random):
     assert not np.array_equal(inverse.state()["s"], before["s"])
 
 
-def test_the_history_has_no_more_rows_than_iterations_are_allowed():
-    rows = {}
+def test_the_history_grows_with_the_iterations_up_to_its_limit(monkeypatch):
+    rows = []
+    write = lbfgs.InverseHessian._write
 
-    def keep(step):
-        rows[step.iteration] = step.state()["d"].size, step.state()["s"].shape[0]
+    def watch(self, *arguments):
+        rows.append((len(self._s), len(self._y)))
+        write(self, *arguments)
 
-    minimize("lbfgs", rosenbrock, [[-1.0, 2.0]], max_iterations=6, callback=keep)
-    assert rows[6] == (6, 6)
-    minimize("lbfgs", rosenbrock, [[-1.0, 2.0]], max_iterations=6, callback=keep, history=4)
-    assert rows[6] == (4, 4)
+    monkeypatch.setattr(lbfgs.InverseHessian, "_write", watch)
+    minimize("lbfgs", rosenbrock, [[-1.0, 2.0]], max_iterations=6)
+    assert rows[:4] == [(4, 4)] * 4
+    assert set(rows[4:]) == {(8, 8)}
+    rows.clear()
+    minimize("lbfgs", rosenbrock, [[-1.0, 2.0]], max_iterations=12, history=6)
+    assert rows[:4] == [(4, 4)] * 4
+    assert set(rows[4:]) == {(6, 6)}
 
 
 def naive_two_loop(pairs, diagonal, g):

@@ -37,7 +37,7 @@ _FLOOR = 0.1
 """Added to every mean squared gradient, as a share of their mean over all variables."""
 
 _BLOCK = 4
-"""Rows of the history converted at once where it is kept in another type."""
+"""Rows by which the history grows, and that are converted at once where it has another type."""
 
 
 def minimize(problem: Problem) -> Result:
@@ -160,7 +160,7 @@ class InverseHessian:
         self._dtype = dtype
         self._rows = rows
         self._initial_step = initial_step
-        self._s = self._y = tf.zeros((0, 0), history_dtype)  # [rows, n] from the first pair on
+        self._s = self._y = tf.zeros((0, 0), history_dtype)  # [up to rows, n]
         self._r_inverse = tf.zeros((rows, rows), tf.float64)
         self._d = tf.zeros(rows, tf.float64)
         self._squares = tf.zeros((), dtype)
@@ -190,8 +190,10 @@ class InverseHessian:
         self._d = tf.constant(np.pad(state["d"], more))
         self._r_inverse = tf.constant(np.pad(state["r_inverse"], more))
         self.pairs = state["pairs"].tolist()
+        self._s = self._y = tf.zeros((0, s.shape[1]), self.history_dtype)
+        while self._s.shape[0] < len(self.pairs):
+            self._grow(s.shape[1])
         if self.pairs:
-            self._allocate(s.shape[1])
             self._write(list(range(len(s))), s, y)
         self._squares = tf.constant(state["squares"])
         self._gradient_scale = tf.constant(state["gradient_scale"])
@@ -217,6 +219,7 @@ class InverseHessian:
     def clear(self) -> None:
         """Removes all pairs."""
         self.pairs.clear()
+        self._s = self._y = tf.zeros((0, 0), self.history_dtype)
         self._r_inverse = tf.zeros_like(self._r_inverse)
         self._d = tf.zeros_like(self._d)
 
@@ -242,8 +245,8 @@ class InverseHessian:
             s_y: Their product, above 0.
         """
         row = self.pairs.pop(0) if len(self.pairs) == self._rows else len(self.pairs)
-        if not self._s.shape[0]:
-            self._allocate(s.shape[0])
+        if row == self._s.shape[0]:
+            self._grow(s.shape[0])
         # R, and so its inverse, loses its first row and column and gets a last column.
         added = tf.one_hot(row, self._rows, dtype=tf.float64)
         kept = 1.0 - added
@@ -281,9 +284,19 @@ class InverseHessian:
         gamma = tf.linalg.matvec(self._r_inverse, inner, transpose_a=True)
         return scaled + self._combination(self._s, gamma)
 
-    def _allocate(self, size: int) -> None:
-        self._s = tf.zeros((self._rows, size), self.history_dtype)
-        self._y = tf.zeros((self._rows, size), self.history_dtype)
+    def _grow(self, size: int) -> None:
+        """Makes room for some more pairs: a run of few iterations needs no more memory than that.
+
+        How many depends on the pairs alone, and not on the iterations to come, so that a state
+        that is continued with more of them gives the same bits.
+        """
+        rows = min(self._s.shape[0] + _BLOCK, self._rows)
+        self._s, self._y = (
+            tf.concat([matrix, tf.zeros((rows - len(matrix), size), matrix.dtype)], axis=0)
+            if len(matrix)
+            else tf.zeros((rows, size), matrix.dtype)  # of its own: it is updated in place
+            for matrix in (self._s, self._y)
+        )
 
     def _write(self, rows: list[int], s: tf.Tensor, y: tf.Tensor) -> None:
         # In place: a variable would be copied whole each time it is read after such an update.
@@ -303,11 +316,11 @@ class InverseHessian:
                 ],
                 axis=0,
             )
-        return tf.cast(products, tf.float64)
+        return tf.pad(tf.cast(products, tf.float64), [(0, self._rows - matrix.shape[0])])
 
     def _combination(self, matrix: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Returns the sum of the rows of a matrix, with a weight each."""
-        weights = tf.cast(weights, self._dtype)
+        weights = tf.cast(weights[: matrix.shape[0]], self._dtype)
         if matrix.dtype == self._dtype:
             return tf.linalg.matvec(matrix, weights, transpose_a=True)
         return reduce(
@@ -322,7 +335,7 @@ class InverseHessian:
 
     def _blocks(self) -> list[slice]:
         """Returns the rows that are converted at once where they are kept in another type."""
-        return [slice(first, first + _BLOCK) for first in range(0, self._rows, _BLOCK)]
+        return [slice(first, first + _BLOCK) for first in range(0, self._s.shape[0], _BLOCK)]
 
 
 def _flat(tensor: tf.Tensor) -> tf.Tensor:
