@@ -305,6 +305,15 @@ def test_CMD_02_words_that_are_no_images_are_refused(argv, text):
     assert text in refusal(*argv)
 
 
+def test_CMD_02_words_that_no_file_can_be_named_by_are_refused_as_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    long = "x" * 300
+    assert f"unexpected argument '{long}'" in refusal("a.jpg", "b.jpg", long)
+    assert styles("a.jpg", f"{long}=1") == [f"{long}=1"]
+
+
 def test_CMD_02_an_output_without_its_flag_is_not_taken_as_a_style(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("c.jpg", "s.jpg"):

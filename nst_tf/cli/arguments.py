@@ -140,14 +140,15 @@ def split_files(text: str) -> list[str]:
     names = []
     while parts:
         lengths = range(len(parts), 1, -1)
-        length = next((n for n in lengths if _exists(",".join(parts[:n]))), 1)
+        length = next((n for n in lengths if names_file(",".join(parts[:n]))), 1)
         name = ",".join(parts[:length])
-        names.append(name if _exists(name) else name.strip())
+        names.append(name if names_file(name) else name.strip())
         parts = parts[length:]
     return names
 
 
-def _exists(name: str) -> bool:
+def names_file(name: str) -> bool:
+    """Returns whether a file or folder of this name exists; `~` is the home folder."""
     try:
         return Path(expand_home(name)).exists()
     except (OSError, ValueError):  # the name is too long, or contains NUL

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 import nst_tf
-from nst_tf.cli.arguments import read_words, split_files
+from nst_tf.cli.arguments import names_file, read_words, split_files
 from nst_tf.config.files import given_settings, load_config, recall_config
 from nst_tf.config.schema import Config, metadata, require_files, section_of
 from nst_tf.config.yaml import scalar
@@ -130,7 +130,7 @@ def _add_files(given: dict[str, Any], files: Sequence[str]) -> None:
             "give the style images by theirs, or all images without flags: CONTENT STYLE",
         )
     *inputs, last = files
-    is_output = not _exists(last) and len(inputs) > 1 and all(map(_exists, inputs))
+    is_output = not names_file(last) and len(inputs) > 1 and all(map(names_file, inputs))
     if is_output and "output_image" not in given:
         raise InputError(
             f"unexpected argument {last!r}",
@@ -143,10 +143,6 @@ def _add_files(given: dict[str, Any], files: Sequence[str]) -> None:
         given["style_image"] = [*styles, *given.get("style_image", [])]
 
 
-def _exists(name: str) -> bool:
-    return Path(expand_home(name)).exists()
-
-
 def _check_file(word: str) -> None:
     """Refuses words that are no images, but were meant to be something else."""
     name, equals, _ = word.partition("=")
@@ -155,7 +151,7 @@ def _check_file(word: str) -> None:
         why, remedy = "a file of settings has a flag", f"write --config={word}"
     elif not word.strip("-") or not name.strip("-"):
         why, remedy = "it is no file", "write CONTENT STYLE, --config=FILE or --KEY=VALUE"
-    elif equals and not Path(word).exists():
+    elif equals and not names_file(word):
         hint = did_you_mean(f"--{name}", [f"--{field}" for field in Config.model_fields])
         if hint.startswith("did you"):
             why, remedy = "a setting begins with two dashes", hint
