@@ -39,7 +39,7 @@ _ELSEWHERE = {
     "disable_check": _WEIGHTS,
     "init_image": "write --init=FILE",
     "learning_rate": "adam has the step size of neural-style, and lbfgs chooses its own",
-    "lbfgs_num_correction": "lbfgs keeps as many steps as memory allows, 100 at most",
+    "lbfgs_num_correction": "lbfgs keeps the last 20 steps",
 }
 """Flags of neural-style and its successors that do not exist here, and what takes their place."""
 
