@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 import nst_tf
-from nst_tf.config.fields import FrozenDict, coarse_levels
+from nst_tf.config.fields import FrozenDict, coarse_levels, default_of
 from nst_tf.config.files import (
     given_settings,
     load_config,
@@ -511,7 +511,7 @@ def test_CFG_31_paths_are_relative_to_the_file_that_gives_them(tmp_path, monkeyp
     assert config.content_image == beside / "c.jpg"
     assert config.style_image == (beside / "s.jpg", Path("/t.jpg"))
     assert (config.init, config.weights) == (str(beside / "i.png"), str(beside / "w.npz"))
-    assert config.output_image == tmp_path / "elsewhere" / "out.png"
+    assert config.output_image == tmp_path / "elsewhere" / "c_s_t.png"
     overridden = load_config("../configs/x.yaml", {"content_image": "d.jpg"})
     assert overridden.content_image == tmp_path / "elsewhere" / "d.jpg"
 
@@ -817,7 +817,7 @@ def test_the_protocol_of_pydantic_is_kept():
 def test_help_in_python_shows_every_setting_with_its_text_and_default(section):
     text = pydoc.plain(pydoc.render_doc(section))
     for name, field in section.model_fields.items():
-        assert f"{name}: {field.description}. Default: {field.default!r}." in text
+        assert f"{name}: {field.description}. Default: {default_of(field)!r}." in text
     assert inspect.getdoc(section).partition("\n")[0].endswith(".")
     assert list(inspect.signature(section).parameters) == list(section.model_fields)
 

@@ -275,7 +275,7 @@ def test_CMD_01_images_without_flags_are_the_content_and_the_styles(tmp_path, mo
     assert styles("c.jpg", "--seed=3", "s.jpg", "--style_image=t.jpg") == ["s.jpg", "t.jpg"]
     assert styles("--", "-c.jpg", "-s.jpg") == ["-s.jpg"]
     assert flags.parse(["-h"]).answer == flags.help_text()
-    assert flags.help_text().startswith("usage: nst-tf CONTENT STYLE [STYLE ...] -o OUT ")
+    assert flags.help_text().startswith("usage: nst-tf CONTENT STYLE [STYLE ...] [-o OUT] ")
 
 
 def test_CMD_01_a_file_of_settings_keeps_what_no_word_replaces(tmp_path, monkeypatch):

@@ -50,7 +50,7 @@ class Command(NamedTuple):
 
 
 _USAGE = """\
-usage: nst-tf CONTENT STYLE [STYLE ...] -o OUT [--KEY=VALUE ...]
+usage: nst-tf CONTENT STYLE [STYLE ...] [-o OUT] [--KEY=VALUE ...]
        nst-tf --config=FILE.yaml [--KEY=VALUE ...]
 `python -m nst_tf` and `python -m nst_tf.main` are the same command. Lists of files have commas, or
 their flag is repeated; hyphens in the name of a flag mean underscores.
@@ -181,7 +181,7 @@ def help_text() -> str:
     ):
         lines += ["", heading]
         for name, field in group:
-            default = _written(field.default)
+            default = _written(None if field.default_factory else field.default)
             lines.append(_line(name, f"{field.description}" + (f" [{default}]" if default else "")))
     return "\n".join(lines) + "\n"
 

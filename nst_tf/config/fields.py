@@ -19,6 +19,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
+from pydantic.fields import FieldInfo
 
 from nst_tf.config.yaml import scalar
 from nst_tf.models.layers import LAYERS, keras_name, suggest_layer
@@ -66,7 +67,8 @@ def setting(
     """Declares a field of a section.
 
     Args:
-        default: The default, in any form that the field accepts.
+        default: The default, in any form that the field accepts, or a function that returns it
+            from the values of the settings before, by name.
         description: What it is, as a noun phrase, for `--help`, docstrings and messages.
         affects_result: See `Metadata`.
         repeatable: See `Metadata`.
@@ -76,9 +78,13 @@ def setting(
         The field, typed Any so that type checkers take the type from the annotation.
     """
     metadata = asdict(Metadata(affects_result, repeatable))
-    return Field(
-        default=default, description=description, json_schema_extra=metadata, **constraints
-    )
+    given: Any = {"default_factory" if callable(default) else "default": default}
+    return Field(**given, description=description, json_schema_extra=metadata, **constraints)
+
+
+def default_of(field: FieldInfo) -> object:
+    """Returns the default of a setting where no other setting is given."""
+    return field.get_default(call_default_factory=True, validated_data={})
 
 
 class FrozenDict(Mapping[str, Value_co]):

@@ -35,6 +35,7 @@ from nst_tf.config.fields import (
     Weight,
     Weights,
     Whole,
+    default_of,
     keyword_or_file,
     plain,
     setting,
@@ -89,7 +90,7 @@ class Section(BaseModel):
         """Appends the description of each setting to the docstring."""
         super().__pydantic_init_subclass__(**kwargs)
         lines = [
-            f"    {name}: {field.description}. Default: {field.default!r}."
+            f"    {name}: {field.description}. Default: {default_of(field)!r}."
             for name, field in cls.model_fields.items()
         ]
         cls.__doc__ = "\n".join([(cls.__doc__ or "").rstrip(), "", "Attributes:", *lines])
@@ -240,12 +241,39 @@ class InputSettings(Section):
         return self
 
 
+def _output_name(given: Mapping[str, Any]) -> Path:
+    """Names the result after its images, in the current folder: CONTENT_STYLE.png.
+
+    Args:
+        given: The content image and the style images, where they are given.
+    """
+    styles = given.get("style_image") or (Path("style"),)
+    shown_styles = styles if len(styles) <= 3 else styles[:2]
+    names = [_usable(given.get("content_image") or Path("content"), "content")]
+    names += [_usable(style, "style") for style in shown_styles]
+    if len(shown_styles) < len(styles):
+        names.append(f"and_{len(styles) - len(shown_styles)}_more")
+    return Path("_".join(names) + ".png")
+
+
+def _usable(path: Path, otherwise: str) -> str:
+    """Returns the stem of a file as a part of another name that is neither hidden nor a flag."""
+    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]+', "_", path.stem)  # what Windows allows in none
+    while len(name.encode(errors="surrogatepass")) > 60:  # so that four of them fit into a name
+        name = name[:-1]
+    return name.lstrip(" .-").rstrip(" .") or otherwise
+
+
 class OutputSettings(Section):
     """The image file to write."""
 
     heading = "Output image"
 
-    output_image: File = setting(Path("out.png"), "the image file to write", affects_result=False)
+    output_image: File = setting(
+        _output_name,
+        "the image file to write, CONTENT_STYLE.png when left out",
+        affects_result=False,
+    )
     bit_depth: Whole = setting(
         8, "the bits per color channel, 8 or 16 (PNG, TIFF)", ge=8, le=16, multiple_of=8
     )
@@ -568,7 +596,7 @@ class Config(
         """Returns a copy with some settings changed, validated as a whole.
 
         A preset among the changes brings all that it stands for; other changes take precedence
-        over it.
+        over it. An output image that was never given is named after the new images.
 
         Args:
             **changes: New values of settings.
@@ -579,7 +607,12 @@ class Config(
         Raises:
             InputError: A setting is unknown or refused, or two of them do not fit together.
         """
-        return super().replace(**with_preset(changes))
+        changes = with_preset(changes)
+        if "output_image" in self.model_fields_set | changes.keys():
+            return super().replace(**changes)
+        kept = {name: value for name, value in self if name != "output_image"}
+        folder = {"output_image": Source("", self.output_image.parent)}
+        return self.from_mapping({**kept, **changes}, folder)
 
     @model_validator(mode="before")
     @classmethod
