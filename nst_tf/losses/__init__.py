@@ -6,9 +6,12 @@ work inside `tf.function`.
 
 from nst_tf.losses.content import content_loss
 from nst_tf.losses.gram import gram_loss, gram_matrix
+from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
 from nst_tf.losses.perceptual import PerceptualLoss
+from nst_tf.losses.sliced import sliced_quantiles, sliced_wasserstein_loss
 from nst_tf.losses.style import GRAM, STYLE_LOSSES, StyleLoss
 from nst_tf.losses.total_variation import total_variation_loss
+from nst_tf.losses.wasserstein import gaussian_wasserstein_loss, raw_moments
 
 __all__ = [
     "GRAM",
@@ -16,7 +19,13 @@ __all__ = [
     "PerceptualLoss",
     "StyleLoss",
     "content_loss",
+    "gaussian_wasserstein_loss",
     "gram_loss",
     "gram_matrix",
+    "nearest_neighbor_loss",
+    "raw_moments",
+    "sampled_positions",
+    "sliced_quantiles",
+    "sliced_wasserstein_loss",
     "total_variation_loss",
 ]

@@ -7,6 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from nst_tf.losses.gram import gram_loss, gram_matrix
+from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
+from nst_tf.losses.sliced import sliced_quantiles, sliced_wasserstein_loss
+from nst_tf.losses.wasserstein import gaussian_wasserstein_loss, raw_moments
 
 Statistics = Any
 """A tensor or a nested structure of tensors, each [B, ...]."""
@@ -34,4 +37,17 @@ class StyleLoss:
 GRAM = StyleLoss("gram", gram_matrix, gram_loss, additive=True)
 """L. A. Gatys, A. S. Ecker and M. Bethge (CVPR 2016), equations 3 to 5."""
 
-STYLE_LOSSES = {loss.name: loss for loss in (GRAM,)}
+MOMENTS = StyleLoss("moments", raw_moments, gaussian_wasserstein_loss, additive=True)
+"""Mean and covariance: I. Olkin and F. Pukelsheim (1982), D. C. Dowson and B. V. Landau (1982)."""
+
+SLICED_WASSERSTEIN = StyleLoss(
+    "sliced_wasserstein", sliced_quantiles, sliced_wasserstein_loss, additive=False
+)
+"""Distributions: E. Heitz, K. Vanhoey, T. Chambon and L. Belcour (CVPR 2021)."""
+
+NEAREST_NEIGHBORS = StyleLoss(
+    "nearest_neighbors", sampled_positions, nearest_neighbor_loss, additive=False
+)
+"""Single positions: N. Kolkin et al. (2022); C. Li and M. Wand (CVPR 2016)."""
+
+STYLE_LOSSES = {loss.name: loss for loss in (GRAM, MOMENTS, SLICED_WASSERSTEIN, NEAREST_NEIGHBORS)}
