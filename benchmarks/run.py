@@ -136,10 +136,11 @@ def _scores(task: Task, files: Sequence[str]) -> dict[str, dict[str, float]]:
 
 
 def _check_own_loss(folder: Path, saves: list[dict[str, Any]]) -> None:
-    """Compares with the loss that nst_tf itself states of its final image."""
+    """Compares with what nst_tf itself states of its final image, without its grain loss."""
     record = folder / "out.png.run" / "run.json"
     if record.exists():
-        own, scored = json.loads(record.read_text())["loss"], saves[-1]["loss"]
+        stated = json.loads(record.read_text())
+        own, scored = stated["content_loss"] + stated["style_loss"], saves[-1]["loss"]
         if abs(own - scored) > _SCORES_AGREE * scored:
             raise ContenderError(f"nst_tf states a loss of {own:g}, and the scorer {scored:g}")
 

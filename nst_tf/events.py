@@ -19,8 +19,8 @@ class Losses:
     """The weighted terms of an image's loss, by name.
 
     Attributes:
-        terms: From "content/LAYER", "style/LAYER", "tv" and the names of extra losses to the
-            weighted value of the term.
+        terms: From "content/LAYER", "style/LAYER", "grain", "tv" and the names of extra losses to
+            the weighted value of the term.
     """
 
     terms: Mapping[str, float]
@@ -39,6 +39,11 @@ class Losses:
     def style(self) -> float:
         """The weighted style loss, over all its layers."""
         return self._sum("style")
+
+    @property
+    def grain(self) -> float:
+        """The weighted grain loss."""
+        return self._sum("grain")
 
     @property
     def tv(self) -> float:

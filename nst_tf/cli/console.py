@@ -57,6 +57,8 @@ def describe_losses(event: Iteration) -> str:
     """
     losses = event.losses
     terms = [f"content {losses.content:.4g}", f"style {losses.style:.4g}"]
+    if losses.grain:
+        terms.append(f"grain {losses.grain:.4g}")
     if losses.tv:
         terms.append(f"tv {losses.tv:.4g}")
     return f"{event.width}x{event.height}  {_loss(event)} ({', '.join(terms)})"

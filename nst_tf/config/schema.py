@@ -53,22 +53,49 @@ PRESETS: Mapping[str, Mapping[str, object]] = {
 }
 
 
+_STRENGTH_EXPONENT = 3
+"""A strength of 0.5 then stands for 1/27 of the usual style weight, 1.5 for 27 times as much."""
+
+
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds what a preset stands for.
+    """Adds what a preset and a strength stand for.
 
     Args:
-        values: Values by the name of their setting; `preset` may be among them.
+        values: Values by the name of their setting; `preset` and `strength` may be among them.
 
     Returns:
-        The values and, where they name a preset, a value of every setting that any preset sets.
-        The values themselves take precedence.
+        The values and, where they name a preset, a value of every setting that any preset sets;
+        where they have a strength, those that it sets. The values themselves take precedence.
     """
-    preset = values.get("preset")
+    return {**_of_preset(values.get("preset")), **_of_strength(values.get("strength")), **values}
+
+
+def _of_preset(preset: object) -> dict[str, Any]:
     if not isinstance(preset, str) or preset not in PRESETS:
-        return dict(values)
+        return {}
     names = {name for meaning in PRESETS.values() for name in meaning}
-    defaults = {name: Config.model_fields[name].default for name in names}
-    return {**defaults, **PRESETS[preset], **values}
+    return {name: _default(name) for name in names} | dict(PRESETS[preset])
+
+
+def _of_strength(strength: Any) -> dict[str, Any]:
+    """Moves the initial image and the weights from the content, at 0, to the style alone, at 2."""
+    try:
+        s = float(strength)
+    except (TypeError, ValueError):
+        return {}  # none is given, or one that validation refuses
+    if not 0.0 <= s <= 2.0:
+        return {}
+    style, content = s**_STRENGTH_EXPONENT, (2.0 - s) ** _STRENGTH_EXPONENT
+    return {
+        "style_strength": min(1.0, s),
+        "content_weight": content * _default("content_weight"),
+        "style_weight": style * _default("style_weight"),
+        "grain_weight": min(1.0, style) * _default("grain_weight"),
+    }
+
+
+def _default(name: str) -> Any:
+    return Config.model_fields[name].default
 
 
 class Section(BaseModel):
@@ -346,6 +373,11 @@ class LossSettings(Section):
     )
     content_weight: Weight = setting(1.0, "the weight of the content loss, 0 or 1e-12 to 1e12")
     style_weight: Weight = setting(1e5, "the weight of the style loss, 0 or 1e-12 to 1e12")
+    style_loss: Literal["gram", "moments", "sliced_wasserstein", "nearest_neighbors"] = setting(
+        "gram",
+        "the style loss: gram, moments, sliced_wasserstein or nearest_neighbors",
+    )
+    grain_weight: Weight = setting(3.0, "the weight of the grain loss, 0 or 1e-12 to 1e12")
     tv_weight: Weight = setting(0.0, "the weight of the total variation loss, 0 or 1e-12 to 1e12")
     tv_exponent: Whole = setting(
         2, "the exponent of the differences in the total variation loss, 1 or 2", ge=1, le=2
@@ -363,7 +395,7 @@ class LossSettings(Section):
 
     @model_validator(mode="after")
     def _has_positive_weights(self, info: ValidationInfo) -> Self:
-        terms = ("content_weight", "style_weight", "tv_weight")
+        terms = ("content_weight", "style_weight", "grain_weight", "tv_weight")
         if not any(getattr(self, term) for term in terms):
             raise InputError(
                 f"{', '.join(terms)} are all 0",
@@ -538,6 +570,14 @@ class Config(
         "default",
         "the default of pyramid and num_iterations: draft, default or fine",
         affects_result=False,
+    )
+    strength: Number = setting(
+        1.0,
+        "the default of style_strength and of the weights, from 0, the content image, over 1 to 2, "
+        "the style alone",
+        affects_result=False,
+        ge=0,
+        le=2,
     )
     config_version: Whole = setting(1, "the version of the settings, 1", ge=1)
 

@@ -109,7 +109,7 @@ class LevelBuilder:
         content = batch(resize(self._inputs.content, level.shape))
         targets = Targets(
             content=objective.content_features(content) if objective.spec.content_layers else {},
-            style=self._style_targets(level) if objective.spec.style_layers else {},
+            style=self._style_targets(level) if objective.spec.statistics else {},
             weights=target_functions.weight_tensors(term_weights(self._loss, self._extra)),
             fixed=self._fixed(content, level),
         )
@@ -175,7 +175,7 @@ class LevelBuilder:
             features = self._all_style_features(level)
             shares = blend_shares(self._loss.style_blend_weights, len(features))
             return target_functions.blended_styles(
-                objective.spec.style_loss,
+                objective.spec.statistics,
                 [each.statistics for each in features],
                 shares,
                 layer_styles,

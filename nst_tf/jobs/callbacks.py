@@ -25,6 +25,7 @@ TRACE_COLUMNS = (
     "loss",
     "content_loss",
     "style_loss",
+    "grain_loss",
     "tv_loss",
 )
 
@@ -94,6 +95,7 @@ class Trace:
             losses.total,
             losses.content,
             losses.style,
+            losses.grain,
             losses.tv,
         )
         self._rows += 1

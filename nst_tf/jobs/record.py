@@ -67,6 +67,7 @@ def make_record(
         "loss": losses.total,
         "content_loss": losses.content,
         "style_loss": losses.style,
+        "grain_loss": losses.grain,
         "tv_loss": losses.tv,
         "loss_of": "the saved image, in float32" if config.score else "the last evaluation",
         "iterations": result.iterations,

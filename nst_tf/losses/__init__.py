@@ -5,21 +5,26 @@ work inside `tf.function`.
 """
 
 from nst_tf.losses.content import content_loss
+from nst_tf.losses.grain import Grain, grain_loss, grain_statistics
 from nst_tf.losses.gram import gram_loss, gram_matrix
 from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
 from nst_tf.losses.perceptual import PerceptualLoss
 from nst_tf.losses.sliced import sliced_quantiles, sliced_wasserstein_loss
-from nst_tf.losses.style import GRAM, STYLE_LOSSES, StyleLoss
+from nst_tf.losses.style import GRAIN, GRAM, STYLE_LOSSES, StyleLoss
 from nst_tf.losses.total_variation import total_variation_loss
 from nst_tf.losses.wasserstein import gaussian_wasserstein_loss, raw_moments
 
 __all__ = [
+    "GRAIN",
     "GRAM",
     "STYLE_LOSSES",
+    "Grain",
     "PerceptualLoss",
     "StyleLoss",
     "content_loss",
     "gaussian_wasserstein_loss",
+    "grain_loss",
+    "grain_statistics",
     "gram_loss",
     "gram_matrix",
     "nearest_neighbor_loss",

@@ -128,7 +128,8 @@ class AdaIN:
             content: RGB in [0, 255], [H, W, 3], with both sides at least 8.
             styles: RGB in [0, 255], each [h, w, 3].
             blend_weights: The weight of each style; they sum to 1.
-            strength: From 0, the content as the decoder renders it, to 1, all of the style.
+            strength: From 0, the content itself, to 1, all of the style. Between them, a part
+                of the detail that the decoder does not render is added.
             content_features: The content's activations of "block4_conv1", [1, H // 8, W // 8, 512].
                 The result is the same where 8 divides both sides; otherwise up to 7 pixels at the
                 right and at the bottom continue what is beside them.
@@ -137,6 +138,8 @@ class AdaIN:
         Returns:
             RGB float32 in [0, 255], [H, W, 3].
         """
+        if not strength:
+            return content
         height, width = content.shape[:2]
         excess = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
         if content_features is None:
@@ -145,16 +148,22 @@ class AdaIN:
             features = tf.pad(content_features, np.sign(excess), "SYMMETRIC")
         if style_moments is None:
             style_moments = [self._encoded(style[np.newaxis])[1] for style in styles]
-        target = blend(
-            [moments(features), *style_moments],
-            [1.0 - strength, *(strength * weight for weight in blend_weights)],
-        )
-        decoded = self._decode(adain(features, target)).numpy()[0, :height, :width]
-        corrected = (1.0 - strength) * match_color_moments(decoded, content) + strength * sum(
-            weight * match_color_moments(decoded, style)
-            for weight, style in zip(blend_weights, styles, strict=True)
-        )
-        image: ImageArray = decoded + _COLOR_CORRECTION * (corrected - decoded)
+        own = moments(features)
+        styled = blend(style_moments, blend_weights)
+
+        def rendered(strength: float) -> ImageArray:
+            target = blend([own, styled], [1.0 - strength, strength])
+            decoded = self._decode(adain(features, target)).numpy()[0, :height, :width]
+            corrected = (1.0 - strength) * match_color_moments(decoded, content) + strength * sum(
+                weight * match_color_moments(decoded, style)
+                for weight, style in zip(blend_weights, styles, strict=True)
+            )
+            image: ImageArray = decoded + _COLOR_CORRECTION * (corrected - decoded)
+            return image
+
+        image = rendered(strength)
+        if strength < 1.0:
+            image += (1.0 - strength) * (content - rendered(0.0))
         return image
 
     def _encoded(self, image: ImageArray) -> tuple[tf.Tensor, Moments]:

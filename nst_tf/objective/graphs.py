@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from nst_tf.models.adain import Moments, moments
 from nst_tf.objective import terms
-from nst_tf.objective.spec import ObjectiveSpec
+from nst_tf.objective.spec import PIXELS, ObjectiveSpec
 from nst_tf.objective.targets import Statistics, Targets, downsampled
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Objective:
             mask: What of it counts in the style loss, [1, H, W, 1] in [0, 1]; None for all.
 
         Returns:
-            Those of the style layers, and the moments of the encoder layer.
+            Those of the layers with a style loss, and the moments of the encoder layer.
         """
         function = functools.partial(_style, self.network, self.spec, self.encoder_layer)
         return self._run("style_features", function, image, mask)
@@ -92,7 +92,8 @@ class Objective:
     def layer_shapes(self, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
         """Returns height and width of the style layers' activations for an image's."""
         found = self.network.compute_output_shape((1, *shape, 3))
-        return {layer: tuple(found[layer][1:3]) for layer in self.spec.style_layers}
+        found = {**found, PIXELS: (1, *shape, 3)}
+        return {layer: tuple(found[layer][1:3]) for layer in self.spec.statistics}
 
     def strides(self) -> dict[str, int]:
         """Returns the pixels per position of the layers' activations."""
@@ -157,9 +158,9 @@ def _style(
 ) -> StyleFeatures:
     activations = network(image)
     statistics = {}
-    for layer in spec.style_layers:
-        features = activations[layer]
+    for layer, loss in spec.statistics.items():
+        features = image if layer == PIXELS else activations[layer]
         layer_mask = None if mask is None else downsampled(mask, tf.shape(features)[1:3])
-        statistics[layer] = spec.style_loss.statistics(features, layer_mask)
+        statistics[layer] = loss.statistics(features, layer_mask)
     encoded = None if encoder_layer is None else moments(activations[encoder_layer])
     return StyleFeatures(statistics, encoded)

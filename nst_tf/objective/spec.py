@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nst_tf.config import LossSettings
-from nst_tf.losses import STYLE_LOSSES, StyleLoss
+from nst_tf.losses import GRAIN, STYLE_LOSSES, StyleLoss
+
+PIXELS = "pixels"
+"""The image itself, as a layer that has style statistics, too."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class ObjectiveSpec:
         content_layers: Layers with a content loss.
         style_layers: Layers with a style loss.
         style_loss: The kind of style loss.
+        grain: Whether the grain of the pixels has a loss.
         tv_exponent: The exponent of the total variation loss; 0 where there is none.
         luminance_only: Whether only the luminance of the image is optimized.
         extra: Terms of the user's own.
@@ -42,6 +46,7 @@ class ObjectiveSpec:
     content_layers: tuple[str, ...]
     style_layers: tuple[str, ...]
     style_loss: StyleLoss
+    grain: bool = False
     tv_exponent: int = 0
     luminance_only: bool = False
     extra: tuple[ExtraLoss, ...] = ()
@@ -52,6 +57,12 @@ class ObjectiveSpec:
         names = [*self.content_layers, *self.style_layers]
         names += [layer for term in self.extra for layer in term.layers]
         return tuple(dict.fromkeys(names))
+
+    @property
+    def statistics(self) -> dict[str, StyleLoss]:
+        """The style loss of each layer that has one, the image itself among them."""
+        losses = dict.fromkeys(self.style_layers, self.style_loss)
+        return losses | ({PIXELS: GRAIN} if self.grain else {})
 
 
 def spec_of(settings: LossSettings, extra: tuple[ExtraLoss, ...] = ()) -> ObjectiveSpec:
@@ -67,7 +78,8 @@ def spec_of(settings: LossSettings, extra: tuple[ExtraLoss, ...] = ()) -> Object
     return ObjectiveSpec(
         content_layers=tuple(layer_weights(settings.content_weight, settings.content_layers)),
         style_layers=tuple(layer_weights(settings.style_weight, settings.style_layers)),
-        style_loss=STYLE_LOSSES["gram"],
+        style_loss=STYLE_LOSSES[settings.style_loss],
+        grain=bool(settings.grain_weight),
         tv_exponent=settings.tv_exponent if settings.tv_weight else 0,
         luminance_only=settings.original_colors == "luminance",
         extra=tuple(term for term in extra if term.weight),
@@ -87,7 +99,7 @@ def term_weights(
         scales: Factors for the kinds "content", "style" and "tv"; 1 where left out.
 
     Returns:
-        From "content/LAYER", "style/LAYER", "tv" and the names of extra terms to weights.
+        From "content/LAYER", "style/LAYER", "grain", "tv" and the names of extra terms to weights.
     """
     kinds = {
         "content": layer_weights(settings.content_weight, settings.content_layers),
@@ -99,6 +111,8 @@ def term_weights(
         for kind, layers in kinds.items()
         for layer, weight in layers.items()
     }
+    if settings.grain_weight:
+        weights["grain"] = settings.grain_weight
     if settings.tv_weight:
         weights["tv"] = settings.tv_weight * scales.get("tv", 1.0)
     return weights | {term.name: term.weight for term in extra if term.weight}

@@ -70,7 +70,7 @@ class MaskedStyle(NamedTuple):
 
 
 def blended_styles(
-    loss: StyleLoss,
+    losses: Mapping[str, StyleLoss],
     statistics: Sequence[Mapping[str, Statistics]],
     shares: Sequence[float],
     layer_styles: Mapping[str, int],
@@ -80,7 +80,7 @@ def blended_styles(
     Statistics that are sums over positions are averaged; other statistics become one target each.
 
     Args:
-        loss: The style loss.
+        losses: The style loss of each layer.
         statistics: Of each style image, by layer.
         shares: How much of each; they sum to 1.
         layer_styles: The number, from 1, of the only style of a layer.
@@ -94,7 +94,7 @@ def blended_styles(
             targets[layer] = (_target(statistics[layer_styles[layer] - 1][layer]),)
             continue
         of_layer = [each[layer] for each in statistics]
-        if loss.additive:
+        if losses[layer].additive:
             blended = tf.nest.map_structure(
                 lambda *parts: tf.add_n([s * p for s, p in zip(shares, parts, strict=True)]),
                 *of_layer,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 from nst_tf.losses import content_loss, total_variation_loss
-from nst_tf.objective.spec import ObjectiveSpec
+from nst_tf.objective.spec import PIXELS, ObjectiveSpec
 from nst_tf.objective.targets import Fixed, Targets
 
 Network = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
@@ -32,12 +32,15 @@ def loss_terms(
         f"content/{layer}": content_loss(activations[layer], targets.content[layer])
         for layer in spec.content_layers
     }
+    losses = spec.statistics
     for layer, of_layer in targets.style.items():
-        values[f"style/{layer}"] = tf.add_n(
+        features = image if layer == PIXELS else activations[layer]
+        name = "grain" if layer == PIXELS else f"style/{layer}"
+        values[name] = tf.add_n(
             [
                 target.share
-                * spec.style_loss.distance(
-                    spec.style_loss.statistics(activations[layer], target.mask), target.statistics
+                * losses[layer].distance(
+                    losses[layer].statistics(features, target.mask), target.statistics
                 )
                 for target in of_layer
             ]

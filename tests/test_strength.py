@@ -1,0 +1,86 @@
+"""The setting `strength`: what it stands for, what takes precedence, what it does to an image."""
+
+import numpy as np
+import pytest
+
+from nst_tf import Config, InputError, Stylizer, load_config
+from nst_tf.io.images import read
+from tests.command import PALACE, STYLE
+
+MOVED = ("style_strength", "content_weight", "style_weight", "grain_weight")
+
+
+def values(config):
+    return {name: getattr(config, name) for name in MOVED}
+
+
+def test_a_strength_of_1_is_the_default():
+    assert values(Config(strength=1)) == values(Config())
+
+
+def test_0_leaves_the_content_alone_and_2_the_style():
+    none, all_of_it = Config(strength=0), Config(strength=2)
+    assert (none.style_strength, none.style_weight, none.grain_weight) == (0, 0, 0)
+    assert none.content_weight > 0
+    assert all_of_it.content_weight == 0 and all_of_it.style_weight > 0
+    assert all_of_it.style_strength == 1 and all_of_it.grain_weight == Config().grain_weight
+
+
+def test_the_weight_of_the_style_rises_with_the_strength_everywhere():
+    strengths = np.linspace(0, 1.95, 40)
+    configs = [Config(strength=float(strength)) for strength in strengths]
+    ratios = [config.style_weight / config.content_weight for config in configs]
+    assert np.all(np.diff(ratios) > 0)
+    half, more = Config(strength=0.5), Config(strength=1.5)
+    assert half.style_weight / half.content_weight == pytest.approx(Config().style_weight / 27)
+    assert more.style_weight / more.content_weight == pytest.approx(Config().style_weight * 27)
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_single_setting_takes_precedence(name):
+    config = Config(**{"strength": 0.5, name: 0.25})
+    assert values(config) == values(Config(strength=0.5)) | {name: 0.25}
+
+
+def test_counts_with_the_source_that_gives_it(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("strength: 0.5\nstyle_weight: 7.0\n")
+    assert values(load_config(path)) == values(Config(strength=0.5, style_weight=7.0))
+    of_flag = load_config(path, {"strength": "1.5"})
+    assert values(of_flag) == values(Config(strength=1.5))
+    of_flags = load_config(path, {"strength": "1.5", "content_weight": "2"})
+    assert values(of_flags) == values(Config(strength=1.5, content_weight=2.0))
+
+
+def test_a_changed_strength_brings_what_it_stands_for():
+    assert values(Config(style_weight=3.0).replace(strength=1.5)) == values(Config(strength=1.5))
+
+
+def test_goes_with_every_preset():
+    for preset in ("draft", "fine"):
+        config = Config(preset=preset, strength=0.5)
+        assert values(config) == values(Config(strength=0.5))
+        assert config.num_iterations == Config(preset=preset).num_iterations
+
+
+@pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "strong"])
+def test_others_are_refused(strength):
+    with pytest.raises(InputError, match=r"^strength cannot be .*0, the content image, over 1 to"):
+        Config(strength=strength)
+
+
+def test_the_image_goes_from_the_content_to_the_style(parameters):
+    content, style = read(PALACE), read(STYLE)
+
+    def image(strength):
+        config = Config(
+            strength=strength, preset="draft", image_size=64, precision="float32", seed=1
+        )
+        return Stylizer(config, weights=parameters)(content, style).image
+
+    images = [image(strength) for strength in (0.0, 0.4, 0.8, 1.0, 1.5, 2.0)]
+    reduced = Stylizer(Config(init="content", num_iterations=0, image_size=64), weights=parameters)
+    original = reduced(content, style).image
+    np.testing.assert_array_equal(images[0], original)
+    distances = [np.abs(each - original).mean() for each in images]
+    assert np.all(np.diff(distances) > 0)
