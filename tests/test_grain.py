@@ -169,6 +169,12 @@ def test_the_gradient_is_finite_for_gray_and_for_flat_images(images):
             assert gradient is None or np.isfinite(gradient.numpy()).all()
 
 
+def test_what_is_not_finite_is_not_hidden(images):
+    broken = images[:1].copy()
+    broken[0, 3, 4, 1] = np.inf
+    assert not np.isfinite(loss(broken, images[1:2]).numpy()).any()
+
+
 def test_images_of_any_size_have_grain():
     for shape in ((1, 1), (1, 5), (4, 1), (2, 3)):
         image = np.arange(np.prod(shape) * 3, dtype=np.float32).reshape(1, *shape, 3)

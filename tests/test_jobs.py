@@ -141,7 +141,7 @@ def test_the_image_has_the_size_asked_for_and_its_settings(finished):
 def test_the_record_holds_what_its_contract_names(finished):
     found = record(finished[0])
     assert set(found) >= {
-        "loss", "content_loss", "style_loss", "tv_loss", "iterations", "evaluations", "seconds",
+        "loss", "content_loss", "style_loss", "grain_loss", "tv_loss", "iterations", "evaluations", "seconds",
         "seconds_evaluating", "peak_memory_bytes", "stop_reason", "precision", "device",
         "weights_sha256", "versions", "seed", "image_size",
     }  # fmt: skip
@@ -162,6 +162,7 @@ def test_the_loss_on_record_is_that_of_the_saved_file(finished):
     assert found["loss"] == pytest.approx(losses.total, rel=1e-5)
     assert found["content_loss"] == pytest.approx(losses.content, rel=1e-5)
     assert found["style_loss"] == pytest.approx(losses.style, rel=1e-5)
+    assert found["grain_loss"] == pytest.approx(losses.grain, rel=1e-5)
     assert found["tv_loss"] == pytest.approx(losses.tv, rel=1e-5)
     assert losses.tv > 0
 
@@ -172,7 +173,7 @@ def test_the_trace_has_a_row_for_each_iteration(finished):
     assert [int(row["iteration"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     for row in rows:
-        terms = sum(float(row[f"{name}_loss"]) for name in ("content", "style", "tv"))
+        terms = sum(float(row[f"{name}_loss"]) for name in ("content", "style", "grain", "tv"))
         assert float(row["loss"]) == pytest.approx(terms)
 
 

@@ -14,7 +14,7 @@ from nst_tf.models.layers import LAYERS
 from nst_tf.objective import terms
 from nst_tf.objective.function import LossFunction, batch
 from nst_tf.objective.graphs import Objective
-from nst_tf.objective.spec import ExtraLoss, ObjectiveSpec, spec_of, term_weights
+from nst_tf.objective.spec import PIXELS, ExtraLoss, ObjectiveSpec, spec_of, term_weights
 from nst_tf.objective.targets import Fixed, Targets, blended_styles, downsampled, weight_tensors
 from tests.numerical_gradient import gradient_error
 
@@ -32,7 +32,8 @@ def images(random):
 
 def function(network, content, *styles, **settings):
     """Returns the loss of images of the content's size."""
-    config = Config(image_size=36, style_scale=1.0, init="content", **settings)
+    alone = {"grain_weight": 0.0, **settings}
+    config = Config(image_size=36, style_scale=1.0, init="content", **alone)
     return nst_tf.Stylizer(config, network=network).loss_function(content, list(styles))
 
 
@@ -152,10 +153,10 @@ def test_styles_of_a_loss_that_is_not_additive_are_targets_of_their_own(random):
         additive=False,
     )
     a, b = (tf.constant(random.uniform(size=(1, 4)), tf.float32) for _ in range(2))
-    found = blended_styles(loss, [{"x": a}, {"x": b}], [0.25, 0.75], {})
+    found = blended_styles({"x": loss}, [{"x": a}, {"x": b}], [0.25, 0.75], {})
     assert [float(target.share) for target in found["x"]] == [0.25, 0.75]
     np.testing.assert_array_equal(found["x"][1].statistics, b)
-    (only,) = blended_styles(loss, [{"x": a}, {"x": b}], [0.25, 0.75], {"x": 2})["x"]
+    (only,) = blended_styles({"x": loss}, [{"x": a}, {"x": b}], [0.25, 0.75], {"x": 2})["x"]
     np.testing.assert_array_equal(only.statistics, b)
 
 
@@ -166,7 +167,7 @@ def test_batches_are_evaluated_image_by_image(tiny_features, random):
     style = objective.style_features(batch(random.uniform(0, 255, (20, 16, 3))))
     targets = Targets(
         content=objective.content_features(tf.constant(content)),
-        style=blended_styles(spec.style_loss, [style.statistics], [1.0], {}),
+        style=blended_styles(spec.statistics, [style.statistics], [1.0], {}),
         weights=weight_tensors(term_weights(LossSettings(tv_weight=0.1,
                                                          content_layers="block2_conv1"))),
     )  # fmt: skip
@@ -194,7 +195,7 @@ def test_one_graph_serves_all_sizes_and_targets(tiny_features, images):
         style = objective.style_features(image).statistics
         targets = Targets(
             objective.content_features(image),
-            blended_styles(spec.style_loss, [style], [1.0], {}),
+            blended_styles(spec.statistics, [style], [1.0], {}),
             weight_tensors(term_weights(LossSettings(style_weight=10.0**seed))),
         )
         for _ in range(3):
@@ -207,7 +208,11 @@ def test_layers_without_weight_are_left_out():
         content_weight=0.0, style_layers={"block1_conv1": 1.0, "block5_conv1": 0.0}
     )
     assert spec_of(settings).layers == ("block1_conv1",)
-    assert term_weights(settings) == {"style/block1_conv1": 1e5}
+    assert term_weights(settings) == {"style/block1_conv1": 1e5, "grain": 3.0}
+    assert set(spec_of(settings).statistics) == {"block1_conv1", PIXELS}
+    without = LossSettings(grain_weight=0.0)
+    assert "grain" not in term_weights(without)
+    assert PIXELS not in spec_of(without).statistics
 
 
 def test_specifications_are_hashable_and_hold_no_weights():
@@ -243,7 +248,7 @@ def test_constraints_are_maps_whose_gradient_follows_by_the_chain_rule(random, l
     if luminance_only:
         content = np.repeat(content[..., :1], 3, axis=-1)
     squares = ExtraLoss("squares", lambda x, _: tf.reduce_sum(x**2, [1, 2, 3]))
-    spec = ObjectiveSpec((), (), losses.STYLE_LOSSES["gram"], 0, luminance_only, (squares,))
+    spec = ObjectiveSpec((), (), losses.GRAM, luminance_only=luminance_only, extra=(squares,))
     targets = Targets({}, {}, weight_tensors({"squares": 1.0}),
                       Fixed(tf.constant(content), tf.constant(coverage)))  # fmt: skip
     value, gradient, _ = terms.value_and_gradients(

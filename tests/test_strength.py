@@ -46,9 +46,9 @@ def test_counts_with_the_source_that_gives_it(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("strength: 0.5\nstyle_weight: 7.0\n")
     assert values(load_config(path)) == values(Config(strength=0.5, style_weight=7.0))
-    of_flag = load_config(path, {"strength": "1.5"})
+    of_flag = load_config(path, {"strength": 1.5})
     assert values(of_flag) == values(Config(strength=1.5))
-    of_flags = load_config(path, {"strength": "1.5", "content_weight": "2"})
+    of_flags = load_config(path, {"strength": 1.5, "content_weight": 2.0})
     assert values(of_flags) == values(Config(strength=1.5, content_weight=2.0))
 
 

@@ -77,17 +77,13 @@ def _of_preset(preset: object) -> dict[str, Any]:
     return {name: _default(name) for name in names} | dict(PRESETS[preset])
 
 
-def _of_strength(strength: Any) -> dict[str, Any]:
+def _of_strength(strength: object) -> dict[str, Any]:
     """Moves the initial image and the weights from the content, at 0, to the style alone, at 2."""
-    try:
-        s = float(strength)
-    except (TypeError, ValueError):
+    if not isinstance(strength, int | float) or not 0.0 <= strength <= 2.0:
         return {}  # none is given, or one that validation refuses
-    if not 0.0 <= s <= 2.0:
-        return {}
-    style, content = s**_STRENGTH_EXPONENT, (2.0 - s) ** _STRENGTH_EXPONENT
+    style, content = strength**_STRENGTH_EXPONENT, (2.0 - strength) ** _STRENGTH_EXPONENT
     return {
-        "style_strength": min(1.0, s),
+        "style_strength": min(1.0, float(strength)),
         "content_weight": content * _default("content_weight"),
         "style_weight": style * _default("style_weight"),
         "grain_weight": min(1.0, style) * _default("grain_weight"),

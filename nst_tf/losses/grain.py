@@ -155,7 +155,8 @@ def _positive_part(D: tf.Tensor) -> tf.Tensor:
     same value and gradient, and none of the divisions by differences of eigenvalues with which
     TensorFlow differentiates them.
     """
-    values, vectors = tf.linalg.eigh(tf.stop_gradient(D))
+    # What is not finite reaches the value by <P, D>; eigenvalues of it would be an exception.
+    values, vectors = tf.linalg.eigh(tf.stop_gradient(tf.where(tf.math.is_finite(D), D, 0.0)))
     scaled = vectors * tf.nn.relu(values)[:, tf.newaxis, :]
     P = tf.stop_gradient(tf.matmul(scaled, vectors, transpose_b=True))
     return tf.reduce_sum(2.0 * P * D - tf.square(P), axis=[1, 2])
