@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import nst_tf
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files, images
+from nst_tf.losses import STYLE_LOSSES
 from nst_tf.models.weights import load_vgg19
 
 _ROOT = Path(__file__).parents[1]
@@ -54,6 +55,7 @@ _FINE = {"block1_conv1": 1, "block2_conv1": 1}
 _COARSE = {"block3_conv1": 2, "block4_conv1": 2, "block5_conv1": 2}
 
 SHEETS: dict[str, Sheet] = {
+    "strength": Sheet(_values("strength", 0.0, 0.5, 1.0, 1.5, 2.0)),
     "style_weight": Sheet(_values("style_weight", 3e3, 3e4, 1e5, 1e6)),
     "style_scale": Sheet(_values("style_scale", 0.5, 1.0, 2.0)),
     "layers": Sheet(
@@ -95,6 +97,8 @@ SHEETS: dict[str, Sheet] = {
         },
         styles=("starry-night", "kandinsky"),
     ),
+    "style_loss": Sheet(_values("style_loss", *STYLE_LOSSES)),
+    "grain": Sheet(_values("grain_weight", 0.0, 0.5, 5.0, 50.0), styles=("the_scream",)),
     "tv": Sheet(
         {
             "tv_weight 0": {},
@@ -102,13 +106,14 @@ SHEETS: dict[str, Sheet] = {
             "0.03, exponent 2": {"tv_weight": 3e-2},
             "0.1, exponent 1": {"tv_weight": 0.1, "tv_exponent": 1},
             "1, exponent 1": {"tv_weight": 1.0, "tv_exponent": 1},
-        }
+        },
+        common={"grain_weight": 0.0},
     ),
     "pooling": Sheet(_values("pooling", "max", "average")),
     "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("kandinsky",)),
     "init": Sheet(_values("init", "adain", "content", "noise", "style")),
     "style_strength": Sheet(
-        _values("style_strength", 0.0, 0.33, 0.67, 1.0), common={"num_iterations": 0}
+        _values("style_strength", 0.0, 0.5, 1.0, 1.5, 2.0), common={"num_iterations": 0}
     ),
     "image_size": Sheet({f"image_size {size}": {"image_size": size} for size in (256, 512, 1024)}),
     "preset": Sheet(_values("preset", "draft", "default", "fine")),

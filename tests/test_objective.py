@@ -208,7 +208,7 @@ def test_layers_without_weight_are_left_out():
         content_weight=0.0, style_layers={"block1_conv1": 1.0, "block5_conv1": 0.0}
     )
     assert spec_of(settings).layers == ("block1_conv1",)
-    assert term_weights(settings) == {"style/block1_conv1": 1e5, "grain": 3.0}
+    assert term_weights(settings) == {"style/block1_conv1": 1e5, "grain": 5.0}
     assert set(spec_of(settings).statistics) == {"block1_conv1", PIXELS}
     without = LossSettings(grain_weight=0.0)
     assert "grain" not in term_weights(without)

@@ -101,7 +101,8 @@ def test_the_examples_for_research_give_what_they_say(examples):
     np.testing.assert_allclose(names["minimum"].x, 1.0, atol=1e-9)
     assert len(names["model"].history.epoch) == 1
     assert set(names["result"].losses.terms) == {
-        "content/block4_conv2", "style/block1_conv2", "style/block2_conv2", "style/block3_conv3"
+        "content/block4_conv2", "style/block1_conv2", "style/block2_conv2", "style/block3_conv3",
+        "grain",
     }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def test_0_leaves_the_content_alone_and_2_the_style():
     assert (none.style_strength, none.style_weight, none.grain_weight) == (0, 0, 0)
     assert none.content_weight > 0
     assert all_of_it.content_weight == 0 and all_of_it.style_weight > 0
-    assert all_of_it.style_strength == 1 and all_of_it.grain_weight == Config().grain_weight
+    assert all_of_it.style_strength == 2 and all_of_it.grain_weight == Config().grain_weight
 
 
 def test_the_weight_of_the_style_rises_with_the_strength_everywhere():

@@ -83,7 +83,7 @@ def _of_strength(strength: object) -> dict[str, Any]:
         return {}  # none is given, or one that validation refuses
     style, content = strength**_STRENGTH_EXPONENT, (2.0 - strength) ** _STRENGTH_EXPONENT
     return {
-        "style_strength": min(1.0, float(strength)),
+        "style_strength": float(strength),
         "content_weight": content * _default("content_weight"),
         "style_weight": style * _default("style_weight"),
         "grain_weight": min(1.0, style) * _default("grain_weight"),
@@ -373,7 +373,7 @@ class LossSettings(Section):
         "gram",
         "the style loss: gram, moments, sliced_wasserstein or nearest_neighbors",
     )
-    grain_weight: Weight = setting(3.0, "the weight of the grain loss, 0 or 1e-12 to 1e12")
+    grain_weight: Weight = setting(5.0, "the weight of the grain loss, 0 or 1e-12 to 1e12")
     tv_weight: Weight = setting(0.0, "the weight of the total variation loss, 0 or 1e-12 to 1e12")
     tv_exponent: Whole = setting(
         2, "the exponent of the differences in the total variation loss, 1 or 2", ge=1, le=2
@@ -458,7 +458,7 @@ class InitialSettings(Section):
         affects_result=False,
     )
     style_strength: Number = setting(
-        1.0, "the strength of the style in the adain initial image, 0 to 1", ge=0, le=1
+        1.0, "the strength of the style in the adain initial image, 0 to 2", ge=0, le=2
     )
     seed: Whole = setting(0, "the seed of the random numbers, 0 to 4294967295", ge=0, lt=2**32)
 

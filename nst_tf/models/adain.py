@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from nst_tf.image.arrays import ImageArray
+from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.color import match_color_moments
 from nst_tf.models.vgg19 import convolution, vgg19_features
 from nst_tf.models.weights import load_adain_decoder
@@ -128,8 +128,9 @@ class AdaIN:
             content: RGB in [0, 255], [H, W, 3], with both sides at least 8.
             styles: RGB in [0, 255], each [h, w, 3].
             blend_weights: The weight of each style; they sum to 1.
-            strength: From 0, the content itself, to 1, all of the style. Between them, a part
-                of the detail that the decoder does not render is added.
+            strength: From 0, the content itself, over 1, the style's moments, to 2, where the
+                result takes the place of the content once more. Between them, a part of the detail
+                that the decoder does not render is added.
             content_features: The content's activations of "block4_conv1", [1, H // 8, W // 8, 512].
                 The result is the same where 8 divides both sides; otherwise up to 7 pixels at the
                 right and at the bottom continue what is beside them.
@@ -140,6 +141,16 @@ class AdaIN:
         """
         if not strength:
             return content
+        if strength > 1.0:
+            once = self(
+                content,
+                styles,
+                blend_weights,
+                content_features=content_features,
+                style_moments=style_moments,
+            )
+            once = np.clip(once, *PIXEL_RANGE)
+            return self(once, styles, blend_weights, strength - 1.0, style_moments=style_moments)
         height, width = content.shape[:2]
         excess = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
         if content_features is None:
