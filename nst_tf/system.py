@@ -408,6 +408,12 @@ def computes_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def is_x86_without_avx512() -> bool:
+    """Whether this is an x86 processor without the AVX-512 instructions, as Linux tells it."""
+    flags = " ".join(_lines("/proc/cpuinfo")).split()
+    return "avx2" in flags and "avx512f" not in flags
+
+
 def precision(asked: str, *, deterministic: bool, graphics: tuple[int, ...] | None = None) -> str:
     """Chooses the precision of a network's computations.
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.models.backend import check_backend
 from nst_tf.models.layers import LAYERS, check_layers
+from nst_tf.models.strips import convolution_class
 from nst_tf.models.weights import load_vgg19
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -197,7 +198,7 @@ def convolution(
         )
     if padding != "zero":
         x = Padding2D(padding, dtype=dtype, name=f"{name}_padding")(x)
-    layer = keras.layers.Conv2D(
+    layer = convolution_class()(
         bias.size,
         3,
         padding="same" if padding == "zero" else "valid",
