@@ -594,7 +594,7 @@ def test_every_setting_has_a_description_and_a_default():
 WITHOUT_EFFECT = {
     "content_image", "content_masks", "style_image", "style_masks", "init", "weights",
     "weights_sha256", "output_image", "preset", "max_pixels", "print_iter", "save_iter",
-    "max_snapshots", "checkpoint_seconds", "threads", "score", "keep_state", "metadata",
+    "max_snapshots", "checkpoint_seconds", "threads", "score", "keep_state", "metadata", "strength",
 }  # fmt: skip
 
 
@@ -633,7 +633,7 @@ SECTIONS = {
 
 def test_every_setting_belongs_to_one_section_in_the_order_of_the_sections():
     names = [name for section in SECTIONS.values() for name in section.model_fields]
-    assert [*names, "preset", "config_version"] == list(Config.model_fields)
+    assert [*names, "preset", "strength", "config_version"] == list(Config.model_fields)
     assert len(set(names)) == len(names)
     for section in SECTIONS.values():
         assert all(section_of(name) is section for name in section.model_fields)

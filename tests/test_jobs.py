@@ -142,7 +142,8 @@ def test_the_record_holds_what_its_contract_names(finished):
     found = record(finished[0])
     assert set(found) >= {
         "loss", "content_loss", "style_loss", "grain_loss", "tv_loss", "iterations",
-        "evaluations", "seconds", "seconds_evaluating", "peak_memory_bytes", "stop_reason", "precision", "device",
+        "evaluations", "seconds", "seconds_evaluating", "peak_memory_bytes", "stop_reason",
+        "precision", "device",
         "weights_sha256", "versions", "seed", "image_size",
     }  # fmt: skip
     assert found["iterations"] == 6

@@ -102,7 +102,9 @@ def test_the_loss_of_regions_is_that_of_a_naive_twin(tiny_features, images, rand
     soft = np.linspace(0, 1, 48, dtype=np.float32) * np.ones(SHAPE, np.float32)
     taken = random.uniform(0.2, 1, (36, 48)).astype(np.float32)
     parts = [Region(left, 0, None, 1.0), Region(soft, 1, taken, 0.5)]
-    settings = {"style_layers": "block1_conv1:2,block2_conv1", "content_weight": 0.0}
+    settings = {
+        "style_layers": "block1_conv1:2,block2_conv1", "content_weight": 0.0, "grain_weight": 0.0
+    }  # fmt: skip
     found = objective(tiny_features, images, parts, style_weight=3.0, **settings)
     variables = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
     image = found.image(batch(variables))
@@ -165,7 +167,7 @@ def test_layers_are_given_to_styles(tiny_features, images, random):
 def test_in_regions_a_layer_acts_only_where_its_style_is(tiny_features, images, random):
     left, right = halves()
     parts = [Region(left, 0, None, 1.0), Region(right, 1, None, 1.0)]
-    settings = {"content_weight": 0.0, "style_layers": "block1_conv1"}
+    settings = {"content_weight": 0.0, "grain_weight": 0.0, "style_layers": "block1_conv1"}
     function = objective(tiny_features, images, parts, layer_styles="block1_conv1:2", **settings)
     image = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
     gradient = evaluated(function, image)[1]

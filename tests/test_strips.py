@@ -52,10 +52,17 @@ def test_small_and_flat_images_are_convolved_as_a_whole(random, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flags", "kind"),
-    [("fma avx2", StripConv2D), ("avx2 avx512f", keras.layers.Conv2D), ("", keras.layers.Conv2D)],
+    ("flags", "side", "kind"),
+    [
+        ("fma avx2", 1024, StripConv2D),
+        ("fma avx2", 512, keras.layers.Conv2D),
+        ("avx2 avx512f", 1024, keras.layers.Conv2D),
+        ("", 1024, keras.layers.Conv2D),
+    ],
 )
-def test_is_used_where_the_processor_has_avx2_alone(flags, kind, monkeypatch):
+def test_is_used_for_large_images_where_the_processor_has_avx2_alone(
+    flags, side, kind, monkeypatch
+):
     monkeypatch.setattr(strips.sys, "platform", "linux")
     monkeypatch.setattr(system, "_lines", lambda _: [f"flags : {flags}"])
-    assert convolution_class() is kind
+    assert convolution_class(side) is kind

@@ -504,7 +504,7 @@ def test_another_network_with_named_layers_takes_the_place_of_vgg19(content, sty
     config = settings(style_layers="block1_conv1,block3_conv3", content_layers="block2_conv2")
     found = nst_tf.stylize(content, style, config, network=vgg16)
     assert set(found.losses.terms) == {
-        "content/block2_conv2", "style/block1_conv1", "style/block3_conv3"
+        "content/block2_conv2", "style/block1_conv1", "style/block3_conv3", "grain"
     }  # fmt: skip
     with pytest.raises(InputError, match="block3_conv3 needs a shorter side of at least 4"):
         nst_tf.stylize(content, style, config.replace(image_size=5), network=vgg16)

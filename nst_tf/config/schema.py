@@ -391,7 +391,7 @@ class LossSettings(Section):
 
     @model_validator(mode="after")
     def _has_positive_weights(self, info: ValidationInfo) -> Self:
-        terms = ("content_weight", "style_weight", "grain_weight", "tv_weight")
+        terms = ("content_weight", "style_weight", "tv_weight")
         if not any(getattr(self, term) for term in terms):
             raise InputError(
                 f"{', '.join(terms)} are all 0",

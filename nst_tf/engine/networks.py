@@ -27,6 +27,7 @@ class Networks:
         weights: Parameters of VGG19; by default those that `settings` name.
         network: A Keras model with named layers in place of VGG19; it computes in its own types.
         adain: Whether AdaIN images will be made.
+        convolutions: The class of the convolutions of VGG19 and of AdaIN.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Networks:
         weights: Parameters | None = None,
         network: keras.Model | None = None,
         adain: bool = False,
+        convolutions: type[keras.layers.Conv2D] = keras.layers.Conv2D,
     ) -> None:
         self._settings = settings
         self._spec = spec
         self._network = network
+        self._convolutions = convolutions
         self._weights = weights  # None for those of the package, read when they are needed
         self._encodes = False
         known: Hashable
@@ -53,7 +56,9 @@ class Networks:
         else:
             known = weakref.ref(network)  # equal to others as long as the model lives
         # Arrays that were handed over have no name by which equal ones could be found.
-        self._name = (known, settings.padding, settings.pooling, spec) if known else None
+        self._name = (
+            (known, settings.padding, settings.pooling, convolutions, spec) if known else None
+        )
         self._in_use: dict[str, Any] = {}
 
     def objective(self, precision: str) -> Objective:
@@ -66,8 +71,13 @@ class Networks:
         """Returns the feed-forward network, computing in "float32" or "bfloat16"."""
         if self._encodes:
             network = self.objective(precision).network
-            return self._get(f"AdaIN {precision}", lambda: AdaIN(network, dtype=precision))
-        return self._get(f"AdaIN alone {precision}", lambda: AdaIN(dtype=precision))
+            return self._get(
+                f"AdaIN {precision}", lambda: AdaIN(network, **self._of_adain(precision))
+            )
+        return self._get(f"AdaIN alone {precision}", lambda: AdaIN(**self._of_adain(precision)))
+
+    def _of_adain(self, precision: str) -> dict[str, Any]:
+        return {"dtype": precision, "convolutions": self._convolutions}
 
     def side_limit(self) -> SideLimit | None:
         """Returns the shortest side that a network other than VGG19 can process."""
@@ -86,6 +96,7 @@ class Networks:
             padding=settings.padding,
             pooling=settings.pooling,
             dtype=precision,
+            convolutions=self._convolutions,
         )
         return Objective(network, self._spec, ENCODER_LAYER if self._encodes else None)
 

@@ -1,6 +1,7 @@
 """Neural style transfer: content and style images in, a stylized image out."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from nst_tf import system
 from nst_tf.config import Config
+from nst_tf.config.fields import CONTENT_SIZE
 from nst_tf.engine import inputs, pyramid
 from nst_tf.engine.device import choose_precision, device_name
 from nst_tf.engine.inputs import ImageLike, Inputs, MaskLike
@@ -24,6 +26,7 @@ from nst_tf.events import Callback, Losses, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, check_image, quantize
 from nst_tf.image.resize import resize
 from nst_tf.io.images import as_image
+from nst_tf.models.strips import convolution_class
 from nst_tf.models.weights import Parameters
 from nst_tf.objective.function import LossFunction
 from nst_tf.objective.spec import ExtraLoss, spec_of
@@ -112,8 +115,16 @@ class Stylizer:
                 weights=weights,
                 network=network,
                 adain=self.config.init == "adain",
+                convolutions=convolution_class(self._longest_side()),
             )
         self._styles = StyleCache()
+
+    def _longest_side(self) -> float:
+        """Returns the longest side of results and styles, infinity where it is not known yet."""
+        size = self.config.image_size
+        if size == CONTENT_SIZE:
+            return math.inf
+        return float(size) * max(1.0, self.config.style_scale)
 
     @property
     def precision(self) -> str:

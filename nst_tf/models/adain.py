@@ -98,6 +98,7 @@ class AdaIN:
             trained with; it is built when it is first needed.
         decoder: Parameters of the decoder, by default those of `load_adain_decoder`.
         dtype: "float32" or "bfloat16", of decoder and default encoder.
+        convolutions: The class of their convolutions.
     """
 
     def __init__(
@@ -105,10 +106,12 @@ class AdaIN:
         encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]] | None = None,
         decoder: Mapping[str, npt.NDArray[Any]] | None = None,
         dtype: str = "float32",
+        convolutions: type[keras.layers.Conv2D] = keras.layers.Conv2D,
     ) -> None:
         self._dtype = dtype
+        self._convolutions = convolutions
         self._encode = None if encoder is None else _encoding(encoder)
-        self._decode = _decoding(decoder or load_adain_decoder().arrays, dtype)
+        self._decode = _decoding(decoder or load_adain_decoder().arrays, dtype, convolutions)
 
     def __call__(
         self,
@@ -180,7 +183,12 @@ class AdaIN:
     def _encoded(self, image: ImageArray) -> tuple[tf.Tensor, Moments]:
         if self._encode is None:
             self._encode = _encoding(
-                vgg19_features([ENCODER_LAYER], padding="reflect", dtype=self._dtype)
+                vgg19_features(
+                    [ENCODER_LAYER],
+                    padding="reflect",
+                    dtype=self._dtype,
+                    convolutions=self._convolutions,
+                )
             )
         features, image_moments = self._encode(image)
         return features, image_moments
@@ -196,9 +204,13 @@ def _encoding(encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]) -> Callab
     return _graph(encode, channels=3)
 
 
-def _decoding(parameters: Mapping[str, npt.NDArray[Any]], dtype: str) -> Callable[..., Any]:
+def _decoding(
+    parameters: Mapping[str, npt.NDArray[Any]],
+    dtype: str,
+    convolutions: type[keras.layers.Conv2D],
+) -> Callable[..., Any]:
     """Returns a graph from activations, [1, h, w, 512], to images, [1, 8 h, 8 w, 3]."""
-    model = build_decoder(parameters, dtype)
+    model = build_decoder(parameters, dtype, convolutions)
 
     def decode(features: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(255.0 * model(features), 0.0, 255.0)
@@ -212,7 +224,11 @@ def _graph(function: Callable[..., Any], channels: int) -> Callable[..., Any]:
     return graph
 
 
-def build_decoder(parameters: Mapping[str, npt.NDArray[Any]], dtype: str) -> keras.Model:
+def build_decoder(
+    parameters: Mapping[str, npt.NDArray[Any]],
+    dtype: str,
+    convolutions: type[keras.layers.Conv2D] = keras.layers.Conv2D,
+) -> keras.Model:
     """Builds the decoder (section 6.1).
 
     It mirrors the encoder, with nearest-neighbor upsampling for poolings and reflect padding.
@@ -220,6 +236,7 @@ def build_decoder(parameters: Mapping[str, npt.NDArray[Any]], dtype: str) -> ker
     Args:
         parameters: `convN/kernel` and `convN/bias` for N from 1 to 9.
         dtype: "float32", or "bfloat16" for all convolutions but the last.
+        convolutions: The class of the convolutions.
 
     Returns:
         A model from activations of "block4_conv1", [B, h, w, 512], to RGB, float32
@@ -237,6 +254,7 @@ def build_decoder(parameters: Mapping[str, npt.NDArray[Any]], dtype: str) -> ker
             activation=None if number == last else "relu",
             dtype="float32" if number == last else dtype,
             name=f"conv{number}",
+            kind=convolutions,
         )
         if number in _UPSAMPLED:
             x = keras.layers.UpSampling2D(2, data_format="channels_last", dtype=x.dtype)(x)

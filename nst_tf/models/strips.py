@@ -15,10 +15,20 @@ _LARGEST_MATRIX = 2**29
 _STRIPS = 8
 
 
-def convolution_class() -> type[keras.layers.Conv2D]:
-    """Returns the class of convolutions that suits the processor."""
+_LARGEST_SIDE = 800
+"""Pixels of a square image for which no matrix is too large."""
+
+
+def convolution_class(longest_side: float) -> type[keras.layers.Conv2D]:
+    """Returns the class of convolutions that suits the processor and the images.
+
+    It takes some seconds more to trace graphs with strips: small images have none.
+
+    Args:
+        longest_side: The longest side of all images, in pixels.
+    """
     slow = sys.platform == "linux" and system.is_x86_without_avx512()
-    return StripConv2D if slow else keras.layers.Conv2D
+    return StripConv2D if slow and longest_side > _LARGEST_SIDE else keras.layers.Conv2D
 
 
 @keras.saving.register_keras_serializable(package="nst_tf")

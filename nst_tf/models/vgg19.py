@@ -12,7 +12,6 @@ import tensorflow as tf
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.models.backend import check_backend
 from nst_tf.models.layers import LAYERS, check_layers
-from nst_tf.models.strips import convolution_class
 from nst_tf.models.weights import load_vgg19
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -69,6 +68,7 @@ def vgg19_features(
     pooling: str = "max",
     dtype: str = "float32",
     weights_sha256: str | None = None,
+    convolutions: type[keras.layers.Conv2D] = keras.layers.Conv2D,
 ) -> keras.Model:
     """Builds VGG19 up to the deepest of the given layers, with its preprocessing, not trainable.
 
@@ -87,6 +87,7 @@ def vgg19_features(
         dtype: "float32", or "bfloat16" for weights and activations of all convolutions but the
             first: images need more than its 8 bits.
         weights_sha256: The SHA-256 of a file, in hexadecimal; required for HDF5.
+        convolutions: The class of the convolutions.
 
     Returns:
         A model from RGB images in [0, 255], float32 [B, H, W, 3], to a dictionary from layer name
@@ -122,6 +123,7 @@ def vgg19_features(
             activation="relu",
             dtype="float32" if name == "block1_conv1" else dtype,
             name=name,
+            kind=convolutions,
         )
         if name in names:
             outputs[name] = x
@@ -171,6 +173,7 @@ def convolution(
     activation: str | None,
     dtype: str,
     name: str,
+    kind: type[keras.layers.Conv2D] = keras.layers.Conv2D,
 ) -> keras.KerasTensor:
     """Applies a trained 3 x 3 convolution, as a Keras layer that is made for it.
 
@@ -182,6 +185,7 @@ def convolution(
         activation: A name that Keras knows, or None.
         dtype: Of weights and activations.
         name: The name of the layer.
+        kind: Its class.
 
     Returns:
         [B, H, W, out].
@@ -198,7 +202,7 @@ def convolution(
         )
     if padding != "zero":
         x = Padding2D(padding, dtype=dtype, name=f"{name}_padding")(x)
-    layer = convolution_class()(
+    layer = kind(
         bias.size,
         3,
         padding="same" if padding == "zero" else "valid",
