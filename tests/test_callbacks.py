@@ -70,7 +70,7 @@ def test_the_trace_grows_with_every_iteration(tmp_path):
     for number in (1, 2, 3):
         trace(iteration(number))
         assert rows(path) == list(range(1, number + 1))
-    assert path.read_text().splitlines()[2] == "2,3,10.0,5,3,4.0,1.5,2.0,0.5"
+    assert path.read_text().splitlines()[2] == "2,3,10.0,5,3,4.0,1.5,2.0,0,0.5"
 
 
 def test_a_new_run_replaces_the_trace_of_the_last(tmp_path):

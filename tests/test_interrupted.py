@@ -222,7 +222,7 @@ def test_RUN_17_the_trace_grows_during_the_run_and_is_cut_back_to_the_checkpoint
             time.sleep(0.01)
         os.killpg(child.pid, signal.SIGKILL)
     assert not output.exists()
-    numbers = [int(row.split(",")[0]) for row in rows(output)[1:] if row.count(",") == 8]
+    numbers = [int(row.split(",")[0]) for row in rows(output)[1:] if row.count(",") == 9]
     assert numbers[: saved + 3] == list(range(1, saved + 4))
     done = command.run(*flags(output, checkpoint_seconds=1000), "--resume")
     assert done.returncode == 0, done.stderr

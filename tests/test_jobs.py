@@ -32,7 +32,14 @@ from nst_tf.io import images
 from nst_tf.jobs import JobResult, checkpoint, inputs, places, provenance, resume
 from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.resume import Plan
-from nst_tf.losses import content_loss, gram_loss, gram_matrix, total_variation_loss
+from nst_tf.losses import (
+    content_loss,
+    grain_loss,
+    grain_statistics,
+    gram_loss,
+    gram_matrix,
+    total_variation_loss,
+)
 from nst_tf.main import main
 from nst_tf.models import vgg19_features
 from nst_tf.models.weights import PACKAGED_SHA256, load_vgg19
@@ -66,6 +73,8 @@ def recomputed(config):
     for layer in config.style_layers:
         loss = gram_loss(gram_matrix(features[layer]), gram_matrix(styles[layer]))
         terms[f"style/{layer}"] = config.style_weight * float(loss[0])
+    grain = grain_loss(grain_statistics(image), grain_statistics(style[np.newaxis]))
+    terms["grain"] = config.grain_weight * float(grain[0])
     return Losses(terms)
 
 
