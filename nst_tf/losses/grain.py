@@ -38,10 +38,7 @@ _MAGNITUDES_SHARE = 10.0
 
 
 def _jet_filters() -> npt.NDArray[np.float64]:
-    """Differences across, down, twice across, twice down and both, for each channel: [3, 3, 3, 15].
-
-    Each but the first two has a largest response of the size of a checkerboard's contrast.
-    """
+    """Differences across, down, twice across, twice down and both, as `JET_FILTERS`."""
     none, first, second = [0.0, 1.0, 0.0], [0.0, -1.0, 1.0], [0.5, -1.0, 0.5]
     pairs = [(none, first), (first, none), (none, second), (second, none), (second, second)]
     differences = np.stack([np.outer(down, across) for down, across in pairs], axis=-1)
