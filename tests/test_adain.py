@@ -116,6 +116,14 @@ def test_strength_goes_from_the_content_to_the_style(style, transfer, random):
     assert np.abs(none - half).mean() < np.abs(none - whole).mean()
 
 
+def test_a_strength_above_1_goes_on_from_the_image_of_1(content, style, transfer):
+    once = transfer(content, [style])
+    for more in (0.5, 1.0):
+        expected = transfer(np.clip(once, 0, 255), [style], strength=more)
+        np.testing.assert_allclose(transfer(content, [style], strength=1 + more), expected)
+        assert np.abs(expected - once).mean() > 1.0
+
+
 def test_a_blend_of_one_style_is_that_style(content, style, transfer):
     alone = transfer(content, [style])
     twice = transfer(content, [style, style], (0.3, 0.7))
