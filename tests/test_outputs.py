@@ -362,7 +362,8 @@ def test_OUT_04_runs_that_start_at_once_get_different_numbers(tmp_path):
 
     def one(number):
         ready.wait()
-        saved.append(work(path, {"style_weight": f"{number}"}))
+        # The weight is stored in the image too, which says whose it is before there is a record.
+        saved.append(work(path, {"style_weight": f"{number}"}, style_weight=float(number)))
 
     threads = [threading.Thread(target=one, args=[number]) for number in range(10, 18)]
     for thread in threads:
