@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from nst_tf.errors import InputError
-from nst_tf.losses import grain_loss, grain_statistics
+from nst_tf.losses import grain_loss, jet_statistics, jets
 from nst_tf.losses.grain import _positive_part
 from tests.numerical_gradient import gradient_error
 
@@ -57,8 +57,22 @@ def naive_statistics(image, mask=None):
     return found
 
 
+def grain_statistics(image, mask=None):
+    """The statistics at both sizes."""
+    found = jets(image)
+    masks = [None, None]
+    if mask is not None:
+        masks = [mask, np.stack([naive_half(each) for each in mask])]
+    return [jet_statistics(*each) for each in zip(found, masks, strict=True)]
+
+
+def distance(statistics, target):
+    """The loss at both sizes."""
+    return tf.add_n([grain_loss(*each) for each in zip(statistics, target, strict=True)])
+
+
 def loss(image, target):
-    return grain_loss(grain_statistics(image), grain_statistics(target))
+    return distance(grain_statistics(image), grain_statistics(target))
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -145,12 +159,12 @@ def test_gradient_equals_the_numerical_one(images):
     target = grain_statistics(0.6 * images[2:] + 0.4 * images[1:2])
     with tf.GradientTape() as tape:
         tape.watch(x)
-        value = tf.reduce_sum(grain_loss(grain_statistics(x), target))
+        value = tf.reduce_sum(distance(grain_statistics(x), target))
     assert float(value) > 0.1
     gradient = tape.gradient(value, x).numpy()
 
     def function(image):
-        return tf.reduce_sum(grain_loss(grain_statistics(image), target))
+        return tf.reduce_sum(distance(grain_statistics(image), target))
 
     assert gradient_error(function, gradient, images[:1], step=1e-4) < 1e-5
 

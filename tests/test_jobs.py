@@ -35,9 +35,10 @@ from nst_tf.jobs.resume import Plan
 from nst_tf.losses import (
     content_loss,
     grain_loss,
-    grain_statistics,
     gram_loss,
     gram_matrix,
+    jet_statistics,
+    jets,
     total_variation_loss,
 )
 from nst_tf.main import main
@@ -73,8 +74,9 @@ def recomputed(config):
     for layer in config.style_layers:
         loss = gram_loss(gram_matrix(features[layer]), gram_matrix(styles[layer]))
         terms[f"style/{layer}"] = config.style_weight * float(loss[0])
-    grain = grain_loss(grain_statistics(image), grain_statistics(style[np.newaxis]))
-    terms["grain"] = config.grain_weight * float(grain[0])
+    sizes = zip(jets(image), jets(style[np.newaxis]), strict=True)
+    grain = [grain_loss(jet_statistics(own), jet_statistics(other)) for own, other in sizes]
+    terms["grain"] = config.grain_weight * float(sum(grain)[0])
     return Losses(terms)
 
 

@@ -14,7 +14,7 @@ from nst_tf.models.layers import LAYERS
 from nst_tf.objective import terms
 from nst_tf.objective.function import LossFunction, batch
 from nst_tf.objective.graphs import Objective
-from nst_tf.objective.spec import PIXELS, ExtraLoss, ObjectiveSpec, spec_of, term_weights
+from nst_tf.objective.spec import JETS, ExtraLoss, ObjectiveSpec, spec_of, term_weights
 from nst_tf.objective.targets import Fixed, Targets, blended_styles, downsampled, weight_tensors
 from tests.numerical_gradient import gradient_error
 
@@ -209,10 +209,10 @@ def test_layers_without_weight_are_left_out():
     )
     assert spec_of(settings).layers == ("block1_conv1",)
     assert term_weights(settings) == {"style/block1_conv1": 1e5, "grain": 5.0}
-    assert set(spec_of(settings).statistics) == {"block1_conv1", PIXELS}
+    assert set(spec_of(settings).statistics) == {"block1_conv1", *JETS}
     without = LossSettings(grain_weight=0.0)
     assert "grain" not in term_weights(without)
-    assert PIXELS not in spec_of(without).statistics
+    assert not set(JETS) & set(spec_of(without).statistics)
 
 
 def test_specifications_are_hashable_and_hold_no_weights():

@@ -1,6 +1,7 @@
 """What the optimizer needs at each level: targets, the initial image, and changes of size."""
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +45,9 @@ class StyleCache:
     ) -> StyleFeatures:
         """Computes the statistics of a style image, or finds them.
 
+        The grain of an image that is enlarged is that of its own pixels: enlarging has blurred it,
+        and would blur the strokes of a result that is as fine as the enlarged image only.
+
         Args:
             networks: Those of the `Stylizer` that the cache belongs to.
             style: At the size given by the user, RGB [H, W, 3] in [0, 255].
@@ -55,9 +59,11 @@ class StyleCache:
         """
         key = (_digest(style), shape, None if mask is None else _digest(mask))
         if key not in self._features:
-            image = batch(resize(style, shape))
             layer_mask = None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
-            self._features[key] = networks.objective("float32").style_features(image, layer_mask)
+            is_enlarged = math.prod(shape) > math.prod(style.shape[:2])
+            self._features[key] = networks.objective("float32").style_features(
+                batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
+            )
         self._features.move_to_end(key)
         while len(self._features) > _MOST_STYLES:
             self._features.popitem(last=False)

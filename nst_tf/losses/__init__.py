@@ -5,7 +5,7 @@ work inside `tf.function`.
 """
 
 from nst_tf.losses.content import content_loss
-from nst_tf.losses.grain import Grain, grain_loss, grain_statistics
+from nst_tf.losses.grain import Grain, grain_loss, jet_statistics, jets
 from nst_tf.losses.gram import gram_loss, gram_matrix
 from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
 from nst_tf.losses.perceptual import PerceptualLoss
@@ -24,9 +24,10 @@ __all__ = [
     "content_loss",
     "gaussian_wasserstein_loss",
     "grain_loss",
-    "grain_statistics",
     "gram_loss",
     "gram_matrix",
+    "jet_statistics",
+    "jets",
     "nearest_neighbor_loss",
     "raw_moments",
     "sampled_positions",

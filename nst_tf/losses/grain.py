@@ -18,9 +18,6 @@ import tensorflow as tf
 from nst_tf.losses.arguments import as_floating, check_equal
 from nst_tf.losses.gram import gram_matrix
 
-_SCALES = 2
-"""Noise of one pixel, and the lattice of two to four pixels that poolings and upsampling leave."""
-
 _LUMINANCE_AND_CHROMA = np.array(
     [
         [0.299, 0.587, 0.114],
@@ -55,10 +52,12 @@ _ROUNDING = float(np.sum(JET_FILTERS**2) / 12.0)
 """The sum of the second moments that rounding to integers alone leaves in all differences."""
 
 _BINOMIAL = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+_HALVING = np.einsum("hw,io->hwio", _BINOMIAL, np.eye(3))
+"""Smooths each channel before every second pixel is taken, [3, 3, 3, 3]."""
 
 
 class Grain(NamedTuple):
-    """Statistics of one scale, means over positions.
+    """Statistics at one size, means over positions.
 
     Attributes:
         moments: Second moments of the 15 differences, [B, 15, 15].
@@ -69,36 +68,45 @@ class Grain(NamedTuple):
     magnitudes: tf.Tensor
 
 
-def grain_statistics(image: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[Grain, ...]:
-    """Second moments and mean magnitudes of the first and second differences of neighboring pixels.
+def jets(image: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    """First and second differences of neighboring pixels, with the border repeated.
 
     Args:
         image: RGB in [0, 255], [B, H, W, 3], of any size.
-        mask: The weight of each position, squared as in `gram_matrix`, [B, H, W, 1] or
-            [1, H, W, 1].
 
     Returns:
-        The statistics at full size and at half, in units of gray levels, in the type of the image,
-        at least float32.
+        The differences at each pixel, [B, H, W, 15], and those of the image at half size, rounded
+        up, [B, h, w, 15], in gray levels, in the type of the image, at least float32.
 
     Raises:
         InputError: Types or static shapes do not fit.
     """
     x = as_floating(image, "image", [None, None, None, 3])
-    if mask is not None:
-        mask = tf.cast(as_floating(mask, "mask", [None, *x.shape[1:3], 1]), x.dtype)
-    scales = []
-    for scale in range(_SCALES):
-        if scale:
-            x = _halved(x)
-            mask = None if mask is None else _halved(mask)
-        differences = tf.nn.conv2d(_bordered(x), tf.constant(JET_FILTERS, x.dtype), 1, "VALID")
-        scales.append(Grain(gram_matrix(differences, mask), _magnitudes(differences, mask)))
-    return tuple(scales)
+    halved = tf.nn.conv2d(_bordered(x), tf.constant(_HALVING, x.dtype), 2, "VALID")
+    filters = tf.constant(JET_FILTERS, x.dtype)
+    return tuple(tf.nn.conv2d(_bordered(each), filters, 1, "VALID") for each in (x, halved))
 
 
-def grain_loss(grain: tuple[Grain, ...], target: tuple[Grain, ...]) -> tf.Tensor:
-    """How far an image's grain exceeds a style's, relative to that of the style.
+def jet_statistics(differences: tf.Tensor, mask: tf.Tensor | None = None) -> Grain:
+    """Second moments and mean magnitudes of the differences of one size.
+
+    Args:
+        differences: One of `jets`, [B, H, W, 15].
+        mask: The weight of each position, squared as in `gram_matrix`, [B, H, W, 1] or
+            [1, H, W, 1].
+
+    Returns:
+        The statistics, means over positions.
+
+    Raises:
+        InputError: Types or static shapes do not fit.
+    """
+    d = as_floating(differences, "differences", [None, None, None, JET_FILTERS.shape[-1]])
+    return Grain(gram_matrix(d, mask), _magnitudes(d, mask))
+
+
+def grain_loss(grain: Grain, target: Grain) -> tf.Tensor:
+    """How far the grain of an image exceeds that of a style at one size, relative to the style's.
 
     It is one-sided: no noise is added where a style's file has more of it than the image. For the
     second moments M and A, it is the squared distance of M from the matrices that A exceeds: with D
@@ -115,15 +123,12 @@ def grain_loss(grain: tuple[Grain, ...], target: tuple[Grain, ...]) -> tf.Tensor
     Raises:
         InputError: Types or static shapes do not fit.
     """
-    terms = []
-    for (M, m), (A, a) in zip(grain, target, strict=True):
-        check_equal(M, A, "grain and target")
-        norm = tf.norm(A, axis=[1, 2]) + _ROUNDING
-        terms.append(_positive_part(M - A) / tf.square(norm))
-        excess = tf.reduce_sum(tf.square(tf.nn.relu(m - a)), axis=1)
-        size = tf.reduce_sum(tf.square(a), axis=1) + _ROUNDING
-        terms.append(_MAGNITUDES_SHARE * excess / size)
-    return tf.add_n(terms)
+    check_equal(grain.moments, target.moments, "grain and target")
+    norm = tf.norm(target.moments, axis=[1, 2]) + _ROUNDING
+    excess = tf.square(tf.nn.relu(grain.magnitudes - target.magnitudes))
+    size = tf.reduce_sum(tf.square(target.magnitudes), axis=1) + _ROUNDING
+    moments = _positive_part(grain.moments - target.moments) / tf.square(norm)
+    return moments + _MAGNITUDES_SHARE * tf.reduce_sum(excess, axis=1) / size
 
 
 def _bordered(x: tf.Tensor) -> tf.Tensor:
@@ -131,17 +136,11 @@ def _bordered(x: tf.Tensor) -> tf.Tensor:
     return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
 
 
-def _halved(x: tf.Tensor) -> tf.Tensor:
-    """Halves the size, rounded up, of [B, H, W, C]."""
-    smooth = np.einsum("hw,io->hwio", _BINOMIAL, np.eye(x.shape[-1]))
-    return tf.nn.conv2d(_bordered(x), tf.constant(smooth, x.dtype), 2, "VALID")
-
-
 def _magnitudes(differences: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
     smooth = tf.sqrt(tf.square(differences) + _SMOOTHING**2) - _SMOOTHING
     if mask is None:
         return tf.reduce_mean(smooth, axis=[1, 2])
-    weight = tf.square(mask)
+    weight = tf.square(tf.cast(mask, smooth.dtype))
     return tf.reduce_sum(weight * smooth, axis=[1, 2]) / tf.reduce_sum(weight, axis=[1, 2])
 
 

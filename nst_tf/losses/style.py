@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from nst_tf.losses.grain import grain_loss, grain_statistics
+from nst_tf.losses.grain import grain_loss, jet_statistics
 from nst_tf.losses.gram import gram_loss, gram_matrix
 from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
 from nst_tf.losses.sliced import sliced_quantiles, sliced_wasserstein_loss
@@ -51,7 +51,7 @@ NEAREST_NEIGHBORS = StyleLoss(
 )
 """Single positions: N. Kolkin et al. (2022); C. Li and M. Wand (CVPR 2016)."""
 
-GRAIN = StyleLoss("grain", grain_statistics, grain_loss, additive=True)
-"""Of the image itself, beside one of those of activations."""
+GRAIN = StyleLoss("grain", jet_statistics, grain_loss, additive=True)
+"""Of differences of the pixels, `nst_tf.losses.jets`, beside one of those of activations."""
 
 STYLE_LOSSES = {loss.name: loss for loss in (GRAM, MOMENTS, SLICED_WASSERSTEIN, NEAREST_NEIGHBORS)}

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 import keras
 import tensorflow as tf
 
+from nst_tf.losses import jets
 from nst_tf.models.adain import Moments, moments
 from nst_tf.objective import terms
-from nst_tf.objective.spec import PIXELS, ObjectiveSpec
+from nst_tf.objective.spec import JETS, ObjectiveSpec
 from nst_tf.objective.targets import Statistics, Targets, downsampled
 
 T = TypeVar("T")
@@ -76,24 +77,32 @@ class Objective:
         function = functools.partial(_activations, self.network, self.spec.content_layers)
         return self._run("content_features", function, image)
 
-    def style_features(self, image: tf.Tensor, mask: tf.Tensor | None = None) -> StyleFeatures:
+    def style_features(
+        self, image: tf.Tensor, mask: tf.Tensor | None = None, pixels: tf.Tensor | None = None
+    ) -> StyleFeatures:
         """Computes the statistics that the image is to have.
 
         Args:
             image: A style image, RGB in [0, 255], [1, H, W, 3].
             mask: What of it counts in the style loss, [1, H, W, 1] in [0, 1]; None for all.
+            pixels: The style image in the size at which the statistics of its pixels are taken,
+                [1, h, w, 3], at most H x W; the image itself when left out.
 
         Returns:
             Those of the layers with a style loss, and the moments of the encoder layer.
         """
         function = functools.partial(_style, self.network, self.spec, self.encoder_layer)
-        return self._run("style_features", function, image, mask)
+        return self._run("style_features", function, image, mask, pixels)
 
     def layer_shapes(self, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
         """Returns height and width of the style layers' activations for an image's."""
-        found = self.network.compute_output_shape((1, *shape, 3))
-        found = {**found, PIXELS: (1, *shape, 3)}
-        return {layer: tuple(found[layer][1:3]) for layer in self.spec.statistics}
+        height, width = shape
+        found = self.network.compute_output_shape((1, height, width, 3))
+        jets = {JETS[0]: shape, JETS[1]: (-(-height // 2), -(-width // 2))}
+        return {
+            layer: jets[layer] if layer in jets else tuple(found[layer][1:3])
+            for layer in self.spec.statistics
+        }
 
     def strides(self) -> dict[str, int]:
         """Returns the pixels per position of the layers' activations."""
@@ -155,11 +164,15 @@ def _style(
     encoder_layer: str | None,
     image: tf.Tensor,
     mask: tf.Tensor | None,
+    pixels: tf.Tensor | None,
 ) -> StyleFeatures:
-    activations = network(image)
+    activations = dict(network(image))
+    if spec.grain:
+        of_pixels = jets(image if pixels is None else pixels)
+        activations |= dict(zip(JETS, of_pixels, strict=True))
     statistics = {}
     for layer, loss in spec.statistics.items():
-        features = image if layer == PIXELS else activations[layer]
+        features = activations[layer]
         layer_mask = None if mask is None else downsampled(mask, tf.shape(features)[1:3])
         statistics[layer] = loss.statistics(features, layer_mask)
     encoded = None if encoder_layer is None else moments(activations[encoder_layer])

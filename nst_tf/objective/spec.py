@@ -7,8 +7,8 @@ from typing import Any
 from nst_tf.config import LossSettings
 from nst_tf.losses import GRAIN, STYLE_LOSSES, StyleLoss
 
-PIXELS = "pixels"
-"""The image itself, as a layer that has style statistics, too."""
+JETS = ("jets", "jets of half size")
+"""Names, among those of layers, of the differences of pixels whose statistics are the grain."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class ObjectiveSpec:
 
     @property
     def statistics(self) -> dict[str, StyleLoss]:
-        """The style loss of each layer that has one, the image itself among them."""
+        """The style loss of each layer that has one, and of the jets."""
         losses = dict.fromkeys(self.style_layers, self.style_loss)
-        return losses | ({PIXELS: GRAIN} if self.grain else {})
+        return losses | dict.fromkeys(JETS if self.grain else (), GRAIN)
 
 
 def spec_of(settings: LossSettings, extra: tuple[ExtraLoss, ...] = ()) -> ObjectiveSpec:

@@ -1,15 +1,90 @@
 """The loss of Gatys et al. (2016), equation 7, as a pure function of tensors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from nst_tf.losses import content_loss, total_variation_loss
-from nst_tf.objective.spec import PIXELS, ObjectiveSpec
-from nst_tf.objective.targets import Fixed, Targets
+from nst_tf.losses import content_loss, jets, total_variation_loss
+from nst_tf.objective.spec import JETS, ObjectiveSpec
+from nst_tf.objective.targets import Fixed, Statistics, Targets
 
 Network = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
 """From images [B, H, W, 3], RGB in [0, 255], to activations [B, h, w, N] by layer name."""
+
+
+class Measures(NamedTuple):
+    """What the terms of content and style follow from: means over positions.
+
+    Attributes:
+        content: The content loss of each layer, without weight, [B].
+        style: The statistics of each layer, one for each of its targets.
+    """
+
+    content: Mapping[str, tf.Tensor]
+    style: Mapping[str, tuple[Statistics, ...]]
+
+
+def activations_of(image: tf.Tensor, spec: ObjectiveSpec, network: Network) -> dict[str, tf.Tensor]:
+    """Computes all that the terms are made of.
+
+    Args:
+        image: RGB in [0, 255], [B, H, W, 3].
+        spec: Which terms there are.
+        network: Gives the activations of at least `spec.layers`.
+
+    Returns:
+        The activations by layer, [B, h, w, N], and the jets of the image where it has a grain loss.
+    """
+    activations = dict(network(image)) if spec.layers else {}
+    return activations | (dict(zip(JETS, jets(image), strict=True)) if spec.grain else {})
+
+
+def measure(
+    activations: Mapping[str, tf.Tensor],
+    content: Mapping[str, tf.Tensor],
+    masks: Mapping[str, Sequence[tf.Tensor | None]],
+    spec: ObjectiveSpec,
+) -> Measures:
+    """Compares with the content, and computes statistics for each mask.
+
+    Args:
+        activations: Those of `activations_of`, of any part of an image.
+        content: What those of content layers are to be.
+        masks: By layer, of each target of the layer, [1, h, w, 1], or None for everywhere.
+        spec: Which terms there are.
+    """
+    losses = spec.statistics
+    return Measures(
+        {layer: content_loss(activations[layer], maps) for layer, maps in content.items()},
+        {
+            layer: tuple(losses[layer].statistics(activations[layer], mask) for mask in of_layer)
+            for layer, of_layer in masks.items()
+        },
+    )
+
+
+def compare(measures: Measures, targets: Targets, spec: ObjectiveSpec) -> dict[str, tf.Tensor]:
+    """Makes the weighted terms of content and style of what was measured of a whole image.
+
+    Args:
+        measures: What was measured.
+        targets: What it is compared with.
+        spec: Which terms there are.
+
+    Returns:
+        The weighted terms of each image by name, [B] in float64.
+    """
+    losses = spec.statistics
+    values = {f"content/{layer}": value for layer, value in measures.content.items()}
+    for layer, of_layer in targets.style.items():
+        name = "grain" if layer in JETS else f"style/{layer}"
+        distances = [
+            target.share * losses[layer].distance(statistics, target.statistics)
+            for statistics, target in zip(measures.style[layer], of_layer, strict=True)
+        ]
+        values[name] = tf.add_n([values[name], *distances] if name in values else distances)
+    return _weighted(values, targets)
 
 
 def loss_terms(
@@ -27,28 +102,19 @@ def loss_terms(
         The weighted terms of each image by name, [B] in float64: their sum adds no rounding to what
         a line search compares.
     """
-    activations = network(image) if spec.layers else {}
-    values = {
-        f"content/{layer}": content_loss(activations[layer], targets.content[layer])
-        for layer in spec.content_layers
-    }
-    losses = spec.statistics
-    for layer, of_layer in targets.style.items():
-        features = image if layer == PIXELS else activations[layer]
-        name = "grain" if layer == PIXELS else f"style/{layer}"
-        values[name] = tf.add_n(
-            [
-                target.share
-                * losses[layer].distance(
-                    losses[layer].statistics(features, target.mask), target.statistics
-                )
-                for target in of_layer
-            ]
-        )
+    activations = activations_of(image, spec, network)
+    masks = {layer: [each.mask for each in found] for layer, found in targets.style.items()}
+    content = {layer: targets.content[layer] for layer in spec.content_layers}
+    terms = compare(measure(activations, content, masks, spec), targets, spec)
+    others = {}
     if spec.tv_exponent:
-        values["tv"] = total_variation_loss(image, spec.tv_exponent)
+        others["tv"] = total_variation_loss(image, spec.tv_exponent)
     for term in spec.extra:
-        values[term.name] = tf.broadcast_to(term.function(image, activations), tf.shape(image)[:1])
+        others[term.name] = tf.broadcast_to(term.function(image, activations), tf.shape(image)[:1])
+    return terms | _weighted(others, targets)
+
+
+def _weighted(values: Mapping[str, tf.Tensor], targets: Targets) -> dict[str, tf.Tensor]:
     return {
         name: targets.weights[name] * tf.cast(value, tf.float64) for name, value in values.items()
     }
