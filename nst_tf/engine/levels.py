@@ -195,9 +195,9 @@ class LevelBuilder:
             )
             for region in regions
         ]
-        return target_functions.masked_styles(
-            masked, objective.layer_shapes(level.shape), layer_styles
-        )
+        shapes = objective.layer_shapes(level.shape)
+        shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
+        return target_functions.masked_styles(masked, shapes, layer_styles)
 
     def _all_style_features(self, level: Level) -> list[StyleFeatures]:
         return [

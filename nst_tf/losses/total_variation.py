@@ -5,7 +5,7 @@ import tensorflow as tf
 from nst_tf.errors import InputError
 from nst_tf.losses.arguments import as_floating
 
-_POWERS = {1: tf.abs, 2: tf.square}
+POWERS = {1: tf.abs, 2: tf.square}
 
 
 def total_variation_loss(image: tf.Tensor, exponent: int = 2) -> tf.Tensor:
@@ -27,12 +27,12 @@ def total_variation_loss(image: tf.Tensor, exponent: int = 2) -> tf.Tensor:
     Raises:
         InputError: The type, the static shape or the exponent is not allowed.
     """
-    if exponent not in _POWERS:
+    if exponent not in POWERS:
         raise InputError("exponent has a wrong value", f"it is {exponent}", "use 1 or 2")
     x = as_floating(image, "image", [None] * 4)
     if 1 in x.shape[1:3]:
         raise InputError("image has a wrong shape", f"it is {x.shape}", "give sides of at least 2")
-    power = _POWERS[exponent]
+    power = POWERS[exponent]
     horizontal = power(x[:, :, 1:] - x[:, :, :-1])
     vertical = power(x[:, 1:] - x[:, :-1])
     axes = [1, 2, 3]

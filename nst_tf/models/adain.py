@@ -58,6 +58,27 @@ def moments(features: tf.Tensor) -> Moments:
     return Moments(mean, tf.sqrt(variance + _EPSILON))
 
 
+def pooled(parts: Sequence[Moments], sizes: Sequence[float]) -> Moments:
+    """Computes the moments of an image from those of its parts.
+
+    Args:
+        parts: Of each part.
+        sizes: How much of the image each is.
+
+    Returns:
+        The moments in float32.
+    """
+    shares = np.asarray(sizes, np.float64) / np.sum(sizes)
+    means = [np.asarray(part.mean, np.float64) for part in parts]
+    squares = [np.asarray(part.deviation, np.float64) ** 2 for part in parts]
+    mean = sum(share * each for share, each in zip(shares, means, strict=True))
+    variance = sum(
+        share * (square + (each - mean) ** 2)
+        for share, each, square in zip(shares, means, squares, strict=True)
+    )
+    return Moments(*(tf.constant(found, tf.float32) for found in (mean, np.sqrt(variance))))
+
+
 def blend(all_moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
     """Averages moments; `adain` of the average is the average of `adain` of each.
 

@@ -32,6 +32,35 @@ class StyleFeatures(NamedTuple):
     moments: Moments | None
 
 
+class Graphs:
+    """Functions of nested structures of tensors as graphs, traced when they are first called."""
+
+    def __init__(self) -> None:
+        self._traced: dict[str, Callable[..., Any]] = {}
+        self._tracing = threading.Lock()
+
+    def run(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
+        """Calls a function as a graph, traced once for each structure of its arguments.
+
+        Args:
+            name: Of the function: one that was traced under it is not looked at again.
+            function: Of nested structures of tensors, made of TensorFlow operations.
+            *arguments: Tensors or arrays, of any height and width; what is None stays None.
+
+        Returns:
+            What the function returns.
+        """
+        arguments = tf.nest.map_structure(_tensor, arguments)
+        leaves = tf.nest.flatten(arguments)
+        tensors = [leaf for leaf in leaves if leaf is not None]
+        key = f"{name} {tf.nest.map_structure(_specification, arguments)}"
+        with self._tracing:
+            if key not in self._traced:
+                self._traced[key] = _traced(function, arguments, tensors)
+        result: T = self._traced[key](*tensors)
+        return result
+
+
 class Objective:
     """Computes targets, losses and gradients with one network.
 
@@ -48,8 +77,7 @@ class Objective:
         self.spec = spec
         self.encoder_layer = encoder_layer
         self.network = network
-        self._graphs: dict[str, Callable[..., Any]] = {}
-        self._tracing = threading.Lock()
+        self._graphs = Graphs()
 
     def value_and_gradients(
         self, variables: tf.Tensor, targets: Targets
@@ -58,12 +86,12 @@ class Objective:
         function = functools.partial(
             terms.value_and_gradients, spec=self.spec, network=self.network
         )
-        return self._run("value_and_gradients", function, variables, targets)
+        return self._graphs.run("value_and_gradients", function, variables, targets)
 
     def loss_terms(self, image: tf.Tensor, targets: Targets) -> dict[str, tf.Tensor]:
         """Evaluates `nst_tf.objective.terms.loss_terms`: a third of the work of the gradient."""
         function = functools.partial(terms.loss_terms, spec=self.spec, network=self.network)
-        return self._run("loss_terms", function, image, targets)
+        return self._graphs.run("loss_terms", function, image, targets)
 
     def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes the activations that the image is to keep.
@@ -75,7 +103,7 @@ class Objective:
             Those of the content layers, [1, h, w, N] float32.
         """
         function = functools.partial(_activations, self.network, self.spec.content_layers)
-        return self._run("content_features", function, image)
+        return self._graphs.run("content_features", function, image)
 
     def style_features(
         self, image: tf.Tensor, mask: tf.Tensor | None = None, pixels: tf.Tensor | None = None
@@ -92,33 +120,19 @@ class Objective:
             Those of the layers with a style loss, and the moments of the encoder layer.
         """
         function = functools.partial(_style, self.network, self.spec, self.encoder_layer)
-        return self._run("style_features", function, image, mask, pixels)
+        return self._graphs.run("style_features", function, image, mask, pixels)
 
     def layer_shapes(self, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
-        """Returns height and width of the style layers' activations for an image's."""
+        """Returns height and width of all activations, and of the jets, for those of an image."""
         height, width = shape
         found = self.network.compute_output_shape((1, height, width, 3))
-        jets = {JETS[0]: shape, JETS[1]: (-(-height // 2), -(-width // 2))}
-        return {
-            layer: jets[layer] if layer in jets else tuple(found[layer][1:3])
-            for layer in self.spec.statistics
-        }
+        shapes = {layer: tuple(found[layer][1:3]) for layer in found}
+        return shapes | dict(zip(JETS, [shape, (-(-height // 2), -(-width // 2))], strict=True))
 
     def strides(self) -> dict[str, int]:
         """Returns the pixels per position of the layers' activations."""
         found = self.network.compute_output_shape((1, _PROBE, _PROBE, 3))
         return {layer: -(-_PROBE // found[layer][1]) for layer in self.spec.layers}
-
-    def _run(self, name: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Calls a function of nested structures as a graph, traced for each structure once."""
-        leaves = tf.nest.flatten(arguments)
-        tensors = [leaf for leaf in leaves if leaf is not None]
-        key = f"{name} {tf.nest.map_structure(_specification, arguments)}"
-        with self._tracing:
-            if key not in self._graphs:
-                self._graphs[key] = _traced(function, arguments, tensors)
-        result: T = self._graphs[key](*tensors)
-        return result
 
 
 def _traced(
@@ -139,6 +153,10 @@ def _traced(
         *map(_specification, tensors)
     )
     return traced
+
+
+def _tensor(leaf: Any) -> tf.Tensor | None:
+    return None if leaf is None else tf.convert_to_tensor(leaf)
 
 
 def _specification(tensor: tf.Tensor | None) -> tf.TensorSpec | None:

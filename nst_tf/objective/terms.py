@@ -14,15 +14,17 @@ Network = Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
 
 
 class Measures(NamedTuple):
-    """What the terms of content and style follow from: means over positions.
+    """What the terms follow from, but for those of the user's own: means over positions.
 
     Attributes:
         content: The content loss of each layer, without weight, [B].
         style: The statistics of each layer, one for each of its targets.
+        tv: The total variation, without weight, [B]; None where it has none.
     """
 
     content: Mapping[str, tf.Tensor]
     style: Mapping[str, tuple[Statistics, ...]]
+    tv: tf.Tensor | None = None
 
 
 def activations_of(image: tf.Tensor, spec: ObjectiveSpec, network: Network) -> dict[str, tf.Tensor]:
@@ -65,7 +67,7 @@ def measure(
 
 
 def compare(measures: Measures, targets: Targets, spec: ObjectiveSpec) -> dict[str, tf.Tensor]:
-    """Makes the weighted terms of content and style of what was measured of a whole image.
+    """Makes weighted terms of what was measured of a whole image.
 
     Args:
         measures: What was measured.
@@ -84,6 +86,8 @@ def compare(measures: Measures, targets: Targets, spec: ObjectiveSpec) -> dict[s
             for statistics, target in zip(measures.style[layer], of_layer, strict=True)
         ]
         values[name] = tf.add_n([values[name], *distances] if name in values else distances)
+    if measures.tv is not None:
+        values["tv"] = measures.tv
     return _weighted(values, targets)
 
 
@@ -105,13 +109,14 @@ def loss_terms(
     activations = activations_of(image, spec, network)
     masks = {layer: [each.mask for each in found] for layer, found in targets.style.items()}
     content = {layer: targets.content[layer] for layer in spec.content_layers}
-    terms = compare(measure(activations, content, masks, spec), targets, spec)
-    others = {}
+    measures = measure(activations, content, masks, spec)
     if spec.tv_exponent:
-        others["tv"] = total_variation_loss(image, spec.tv_exponent)
-    for term in spec.extra:
-        others[term.name] = tf.broadcast_to(term.function(image, activations), tf.shape(image)[:1])
-    return terms | _weighted(others, targets)
+        measures = measures._replace(tv=total_variation_loss(image, spec.tv_exponent))
+    extra = {
+        term.name: tf.broadcast_to(term.function(image, activations), tf.shape(image)[:1])
+        for term in spec.extra
+    }
+    return compare(measures, targets, spec) | _weighted(extra, targets)
 
 
 def _weighted(values: Mapping[str, tf.Tensor], targets: Targets) -> dict[str, tf.Tensor]:
