@@ -93,6 +93,11 @@ _TENSOR_CORES_OF_BFLOAT16 = (8, 0)
 """The first compute capability whose tensor cores support bfloat16."""
 
 
+def memory_in_use() -> int:
+    """Returns the number of bytes of memory that this process takes."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def available_memory() -> int:
     """Returns the number of bytes that this process can still use without swapping.
 

@@ -12,6 +12,7 @@ from PIL import ImageColor
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ByteSize,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -345,6 +346,7 @@ if TYPE_CHECKING:
         def __set__(self, instance: object, value: _Accepted_contra) -> None: ...
 
     Background = _Converted[str, str | Sequence[int]]
+    Bytes = _Converted[int, int | str]
     ImageSize = int | Literal["content"]
     File = _Converted[Path, str | Path]
     OptionalFile = _Converted[Path | None, str | Path | None]
@@ -358,6 +360,7 @@ else:
     _StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
 
     Background = Annotated[str, BeforeValidator(_background)]
+    Bytes = Annotated[ByteSize, PlainSerializer(int)]
     ImageSize = Annotated[Whole, WrapValidator(_size), PlainSerializer(lambda size: size)]
     File = Annotated[Path, BeforeValidator(as_path)]
     OptionalFile = File | None

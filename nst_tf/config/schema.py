@@ -20,6 +20,7 @@ from nst_tf.config.fields import (
     CONTENT_SIZE,
     KEEP,
     Background,
+    Bytes,
     File,
     Files,
     ImageSize,
@@ -496,6 +497,20 @@ class RuntimeSettings(Section):
         affects_result=False,
         ge=0,
         le=1024,
+    )
+    max_memory: Bytes = setting(
+        0,
+        "the memory to use at most, as in 4GiB or 3500MB, 0 for nine tenths of what is free",
+        affects_result=False,
+    )
+    tile_size: Whole = setting(
+        0,
+        "the longest side in pixels of the tiles of large images, a multiple of 16 to 8192, 0 for "
+        "the largest that fit into memory, or none",
+        affects_result=False,
+        ge=0,
+        le=8192,
+        multiple_of=16,
     )
 
 

@@ -12,6 +12,7 @@ from nst_tf.config import InitialSettings, LossSettings
 from nst_tf.engine.inputs import Inputs
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
+from nst_tf.engine.tiling import Tiling
 from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.masks import Mask, resize_regions
@@ -19,9 +20,10 @@ from nst_tf.image.resize import cover, resize
 from nst_tf.io.images import as_image
 from nst_tf.objective import targets as target_functions
 from nst_tf.objective.function import batch
-from nst_tf.objective.graphs import StyleFeatures
+from nst_tf.objective.graphs import Objective, StyleFeatures
 from nst_tf.objective.spec import ExtraLoss, term_weights
 from nst_tf.objective.targets import Fixed, MaskedStyle, Targets
+from nst_tf.objective.tiled import TiledObjective
 
 _MOST_STYLES = 64
 """Entries of a `StyleCache`: a style image at one size. Gram matrices take 1.4 MB each."""
@@ -41,7 +43,11 @@ class StyleCache:
         self._features: OrderedDict[tuple[object, ...], StyleFeatures] = OrderedDict()
 
     def features(
-        self, networks: Networks, style: ImageArray, shape: tuple[int, int], mask: Mask | None
+        self,
+        objective: Objective | TiledObjective,
+        style: ImageArray,
+        shape: tuple[int, int],
+        mask: Mask | None,
     ) -> StyleFeatures:
         """Computes the statistics of a style image, or finds them.
 
@@ -49,7 +55,7 @@ class StyleCache:
         and would blur the strokes of a result that is as fine as the enlarged image only.
 
         Args:
-            networks: Those of the `Stylizer` that the cache belongs to.
+            objective: One of the `Stylizer` that the cache belongs to, in float32.
             style: At the size given by the user, RGB [H, W, 3] in [0, 255].
             shape: Height and width at which it is looked at.
             mask: What of it counts, [*shape], or None for all.
@@ -61,7 +67,7 @@ class StyleCache:
         if key not in self._features:
             layer_mask = None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
             is_enlarged = math.prod(shape) > math.prod(style.shape[:2])
-            self._features[key] = networks.objective("float32").style_features(
+            self._features[key] = objective.style_features(
                 batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
             )
         self._features.move_to_end(key)
@@ -80,6 +86,7 @@ class LevelBuilder:
         networks: What is computed with.
         styles: Statistics of style images computed so far.
         precision: What AdaIN images are computed in.
+        tiling: Which images are evaluated in tiles.
         extra: Loss terms of the user's own.
     """
 
@@ -91,6 +98,7 @@ class LevelBuilder:
         networks: Networks,
         styles: StyleCache,
         precision: str,
+        tiling: Tiling,
         extra: tuple[ExtraLoss, ...] = (),
     ) -> None:
         self._inputs = inputs
@@ -99,9 +107,16 @@ class LevelBuilder:
         self._networks = networks
         self._styles = styles
         self._precision = precision
+        self._tiling = tiling
         self._extra = extra
         self._initial_images: dict[Level, ImageArray] = {}
         self._targets: tuple[Level, Targets] | None = None  # of the last level asked for only
+
+    def objective(
+        self, shape: tuple[int, int], precision: str = "float32"
+    ) -> Objective | TiledObjective:
+        """Returns the objective for images of a shape, in tiles where they are large."""
+        return self._networks.objective(precision, self._tiling.size_for(shape))
 
     def targets(self, level: Level) -> Targets:
         """Computes what an image of the level's size is compared with, in float32."""
@@ -111,7 +126,7 @@ class LevelBuilder:
         return self._targets[1]
 
     def _make_targets(self, level: Level) -> Targets:
-        objective = self._networks.objective("float32")
+        objective = self.objective(level.shape)
         content = batch(resize(self._inputs.content, level.shape))
         targets = Targets(
             content=objective.content_features(content) if objective.spec.content_layers else {},
@@ -174,7 +189,7 @@ class LevelBuilder:
     def _style_targets(
         self, level: Level
     ) -> Mapping[str, tuple[target_functions.StyleTarget, ...]]:
-        objective = self._networks.objective("float32")
+        objective = self.objective(level.shape)
         layer_styles = self._loss.layer_styles
         regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
         if not regions:
@@ -206,7 +221,7 @@ class LevelBuilder:
 
     def _style_features(self, level: Level, number: int, mask: Mask | None) -> StyleFeatures:
         style, shape = self._inputs.styles[number], level.style_shapes[number]
-        return self._styles.features(self._networks, style, shape, mask)
+        return self._styles.features(self.objective(shape), style, shape, mask)
 
     def _fixed(self, content: tf.Tensor, level: Level) -> Fixed | None:
         """Keeps the content image where no region is."""
@@ -231,7 +246,7 @@ class LevelBuilder:
                 name: weight if name.split("/")[0] == kind else tf.zeros_like(weight)
                 for name, weight in targets.weights.items()
             }
-            _, gradient, _ = self._networks.objective("float32").value_and_gradients(
+            _, gradient, _ = self.objective(level.shape).value_and_gradients(
                 noise, targets._replace(weights=of_kind)
             )
             lengths[kind] = float(tf.norm(gradient))
@@ -289,6 +304,7 @@ class LevelBuilder:
             blend_shares(blend_weights, len(numbers)),
             self._initial.style_strength,
             style_moments=known or None,
+            tile_size=self._tiling.size_for,
         )
 
 

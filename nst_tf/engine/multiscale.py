@@ -12,7 +12,6 @@ import tensorflow as tf
 from nst_tf import optimizers
 from nst_tf.config import OptimizerSettings
 from nst_tf.engine.levels import LevelBuilder
-from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError
@@ -62,8 +61,7 @@ class MultiscaleOptimizer:
 
     Args:
         levels: The plan, from coarse to fine.
-        builder: Gives the targets and the initial image of each level.
-        networks: Gives the objective of each precision.
+        builder: Gives the objective, the targets and the initial image of each level.
         settings: The method and whether pixels are bounded.
         precision: What the network computes in at first.
         callbacks: Called after each iteration.
@@ -75,7 +73,6 @@ class MultiscaleOptimizer:
         self,
         levels: Sequence[Level],
         builder: LevelBuilder,
-        networks: Networks,
         settings: OptimizerSettings,
         *,
         precision: str,
@@ -85,7 +82,6 @@ class MultiscaleOptimizer:
     ) -> None:
         self._levels = levels
         self._builder = builder
-        self._networks = networks
         self._settings = settings
         self._precision = precision
         self._callbacks = callbacks
@@ -117,7 +113,7 @@ class MultiscaleOptimizer:
         self._seconds_evaluating = state.seconds_evaluating
         while True:
             function = LossFunction(
-                self._networks.objective(state.precision),
+                self._builder.objective(self._levels[state.level].shape, state.precision),
                 self._builder.targets(self._levels[state.level]),
             )
             found = self._minimize(state, function)

@@ -21,6 +21,7 @@ from nst_tf.engine.levels import LevelBuilder, StyleCache
 from nst_tf.engine.multiscale import MultiscaleOptimizer
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.state import OptimizationState
+from nst_tf.engine.tiling import plan_tiling
 from nst_tf.errors import InputError, MachineError
 from nst_tf.events import Callback, Losses, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, check_image, quantize
@@ -195,11 +196,10 @@ class Stylizer:
                 initial=initial,
             )
             levels = self._plan(given)
-            builder = self._builder(given)
+            builder = self._builder(given, levels)
             optimizer = MultiscaleOptimizer(
                 levels,
                 builder,
-                self._networks,
                 config.optimization,
                 precision=self.precision,
                 callbacks=callbacks,
@@ -298,7 +298,7 @@ class Stylizer:
         """
         with _memory_errors():
             builder, level = self._last_level(content, style, content_masks, style_masks)
-            return LossFunction(self._networks.objective(precision), builder.targets(level))
+            return LossFunction(builder.objective(level.shape, precision), builder.targets(level))
 
     def _last_level(
         self,
@@ -315,7 +315,8 @@ class Stylizer:
             content_masks=content_masks,
             style_masks=style_masks,
         )
-        return self._builder(given), self._plan(given)[-1]
+        level = self._plan(given)[-1]
+        return self._builder(given, [level]), level
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
         limit = self._networks.side_limit()
@@ -327,7 +328,7 @@ class Stylizer:
         limit = self._networks.side_limit()
         return pyramid.plan(content_shape, style_shapes, self.config, limit)[-1]
 
-    def _builder(self, given: Inputs) -> LevelBuilder:
+    def _builder(self, given: Inputs, levels: Sequence[pyramid.Level]) -> LevelBuilder:
         config = self.config
         return LevelBuilder(
             given,
@@ -336,6 +337,7 @@ class Stylizer:
             self._networks,
             self._styles,
             self.precision,
+            plan_tiling(levels, config),
             self._extra,
         )
 
@@ -343,7 +345,7 @@ class Stylizer:
         self, builder: LevelBuilder, level: pyramid.Level, image: npt.NDArray[Any]
     ) -> Losses:
         array = builder.in_optimized_colors(check_image(image, "evaluated"))
-        function = LossFunction(self._networks.objective("float32"), builder.targets(level))
+        function = LossFunction(builder.objective(level.shape), builder.targets(level))
         return function.losses(array)
 
 

@@ -1,8 +1,10 @@
 """Tiles of a map, with the border that computing their part of it takes."""
 
 import itertools
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 
@@ -89,6 +91,43 @@ def split(shape: tuple[int, int], size: int, unit: int, halo: int) -> list[Tile]
             )
             tiles.append(Tile(Box(top, bottom, left, right), padded))
     return tiles
+
+
+def assemble(
+    function: Callable[[npt.NDArray[Any]], Any],
+    source: npt.NDArray[Any],
+    tiles: Sequence[Tile],
+    *,
+    up: int = 1,
+    down: int = 1,
+) -> npt.NDArray[Any]:
+    """Applies a function to the tiles of a map, and puts the results together.
+
+    Args:
+        function: From a tile with its border, [1, h, w, C], to [1, up h // down, up w // down, N],
+            of which only what belongs to the border depends on what is beyond it.
+        source: The map, [H, W, C].
+        tiles: Its tiles, at multiples of `down`.
+        up: Rows and columns of the result,
+        down: for so many of the map.
+
+    Returns:
+        [up H // down, up W // down, N].
+    """
+    shape = up * source.shape[0] // down, up * source.shape[1] // down
+    result: npt.NDArray[Any] = np.empty(0)
+    for tile in tiles:
+        found = np.asarray(function(tile.padded.of(source)[np.newaxis]))[0]
+        if not result.size:
+            result = np.empty((*shape, found.shape[-1]), found.dtype)
+        own, top, left = (
+            Box(*(up * side // down for side in tile.own)),
+            up * (tile.own.top - tile.padded.top) // down,
+            up * (tile.own.left - tile.padded.left) // down,
+        )
+        part = own.of(result)
+        part[...] = found[top : top + part.shape[0], left : left + part.shape[1]]
+    return result
 
 
 def _cuts(length: int, size: int, unit: int) -> list[tuple[int, int]]:

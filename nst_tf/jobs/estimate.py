@@ -15,22 +15,15 @@ import numpy as np
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
+from nst_tf.engine.tiling import BASE_BYTES, plan_tiling
 from nst_tf.errors import MachineError
 from nst_tf.io.decoding import BYTES_PER_PIXEL
 
-_BASE_BYTES = 1.05e9
 _DECODING_BASE_BYTES = 0.15e9
 """Without TensorFlow, which is imported when all files are read."""
 
 _MAPPED_BYTES = 1_200_000_000
 """Address space that TensorFlow's libraries take beyond the memory that is used of them."""
-
-_BYTES_PER_PIXEL = 1700.0
-_STYLE_BYTES_PER_PIXEL = 900.0
-"""float32 and bfloat16 take nearly the same: the result's loss is computed in float32."""
-
-_OPTIMIZER_BYTES_PER_PIXEL = {"lbfgs": 500.0, "l-bfgs-b": 1500.0, "adam": 100.0, "bfgs": 0.0}
-"""Checkpoints take no more than that: they are written from where the arrays are."""
 
 _FLOP_PER_PIXEL = 1.445e6
 """Multiplications and additions of one evaluation of loss and gradient, up to block5_conv1."""
@@ -68,7 +61,8 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
         The estimate.
     """
     decoding = _DECODING_BASE_BYTES + BYTES_PER_PIXEL * largest_pixels
-    memory = round(max(_memory(levels[-1], config), decoding))
+    tiling = plan_tiling(levels, config)
+    memory = round(max(tiling.memory_bytes, decoding))
     if _has_gpu(config):
         return ResourceEstimate(memory, None, None)
     precision = system.precision(config.precision, deterministic=config.deterministic)
@@ -94,7 +88,7 @@ def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
     needed = estimate.memory_bytes
     if estimate.seconds is None or needed <= available:
         return
-    share = (available - _BASE_BYTES) / (needed - _BASE_BYTES)
+    share = (available - BASE_BYTES) / (needed - BASE_BYTES)
     fits = int(longer_side * math.sqrt(share)) if share > 0 else 0
     where, remedy = "", "free some memory"
     if space < memory:
@@ -106,13 +100,6 @@ def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
         f"{available / 1e9:.1f} GB are available{where}",
         f"try --image_size={fits}" if fits >= 64 else remedy,
     )
-
-
-def _memory(level: Level, config: Config) -> float:
-    """Adds up the features of the image and of the largest style, and the optimizer's arrays."""
-    per_pixel = _BYTES_PER_PIXEL + _OPTIMIZER_BYTES_PER_PIXEL[config.optimizer]
-    style = max(math.prod(shape) for shape in level.style_shapes)
-    return _BASE_BYTES + per_pixel * math.prod(level.shape) + _STYLE_BYTES_PER_PIXEL * style
 
 
 def _has_gpu(config: Config) -> bool:

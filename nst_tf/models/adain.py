@@ -14,12 +14,23 @@ import tensorflow as tf
 
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.color import match_color_moments
+from nst_tf.image.tiles import assemble, split
 from nst_tf.models.vgg19 import convolution, vgg19_features
 from nst_tf.models.weights import load_adain_decoder
+
+Array = npt.NDArray[Any]
 
 ENCODER_LAYER = "block4_conv1"
 STRIDE = 8
 """Pixels per position of the layer, after three poolings."""
+
+_ENCODER_HALO = 32
+_DECODER_HALO = 4
+"""What a part of the result depends on around it: 30 pixels of the image and 3.75 positions of the
+layer, rounded up to the strides."""
+
+_ROWS = 128
+"""Rows of activations whose moments are computed at once."""
 
 _UPSAMPLED = (1, 5, 7)
 _EPSILON = 1e-5
@@ -96,17 +107,18 @@ def blend(all_moments: Sequence[Moments], weights: Sequence[float]) -> Moments:
     return Moments(mean, deviation)
 
 
-def adain(content: tf.Tensor, style: Moments) -> tf.Tensor:
+def adain(content: tf.Tensor, style: Moments, own: Moments | None = None) -> tf.Tensor:
     """Adaptive instance normalization (equation 8).
 
     Args:
         content: Activations, [B, H, W, C].
         style: The moments that each channel is to have.
+        own: The moments of the activations; those of the whole, where `content` is a part.
 
     Returns:
         The activations with these moments, float32 [B, H, W, C].
     """
-    mean, deviation = moments(content)
+    mean, deviation = own or moments(content)
     return (tf.cast(content, tf.float32) - mean) / deviation * style.deviation + style.mean
 
 
@@ -143,6 +155,7 @@ class AdaIN:
         *,
         content_features: tf.Tensor | None = None,
         style_moments: Sequence[Moments] | None = None,
+        tile_size: Callable[[tuple[int, int]], int] = lambda shape: 0,
     ) -> ImageArray:
         """Transfers the styles' moments of activations to a content image, then their colors.
 
@@ -159,6 +172,8 @@ class AdaIN:
                 The result is the same where 8 divides both sides; otherwise up to 7 pixels at the
                 right and at the bottom continue what is beside them.
             style_moments: The moments of each style's activations of "block4_conv1".
+            tile_size: From height and width of an image to the longest side of the tiles in which
+                it is computed, a multiple of 16, or 0 for none.
 
         Returns:
             RGB float32 in [0, 255], [H, W, 3].
@@ -172,23 +187,34 @@ class AdaIN:
                 blend_weights,
                 content_features=content_features,
                 style_moments=style_moments,
+                tile_size=tile_size,
             )
-            once = np.clip(once, *PIXEL_RANGE)
-            return self(once, styles, blend_weights, strength - 1.0, style_moments=style_moments)
+            return self(
+                np.clip(once, *PIXEL_RANGE),
+                styles,
+                blend_weights,
+                strength - 1.0,
+                style_moments=style_moments,
+                tile_size=tile_size,
+            )
         height, width = content.shape[:2]
-        excess = [(0, 0), (0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
+        excess = [(0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
         if content_features is None:
-            features, _ = self._encoded(np.pad(content[np.newaxis], excess, mode="reflect"))
+            padded = np.pad(content, excess, mode="reflect")
+            features, own = self._encoded(padded, tile_size(content.shape[:2]))
         else:
-            features = tf.pad(content_features, np.sign(excess), "SYMMETRIC")
+            features = np.pad(content_features[0], np.sign(excess), "symmetric")
+            own = _moments_of(features)
         if style_moments is None:
-            style_moments = [self._encoded(style[np.newaxis])[1] for style in styles]
-        own = moments(features)
+            style_moments = [
+                self._encoded(style, tile_size(style.shape[:2]))[1] for style in styles
+            ]
         styled = blend(style_moments, blend_weights)
 
         def rendered(strength: float) -> ImageArray:
             target = blend([own, styled], [1.0 - strength, strength])
-            decoded = self._decode(adain(features, target)).numpy()[0, :height, :width]
+            decoded = self._decoded(features, own, target, tile_size(content.shape[:2]))
+            decoded = decoded[:height, :width]
             corrected = (1.0 - strength) * match_color_moments(decoded, content) + strength * sum(
                 weight * match_color_moments(decoded, style)
                 for weight, style in zip(blend_weights, styles, strict=True)
@@ -201,7 +227,8 @@ class AdaIN:
             image += (1.0 - strength) * (content - rendered(0.0))
         return image
 
-    def _encoded(self, image: ImageArray) -> tuple[tf.Tensor, Moments]:
+    def _encoded(self, image: ImageArray, tile_size: int) -> tuple[Array, Moments]:
+        """Computes activations, [H // 8, W // 8, C], and their moments, tile by tile."""
         if self._encode is None:
             self._encode = _encoding(
                 vgg19_features(
@@ -211,16 +238,32 @@ class AdaIN:
                     convolutions=self._convolutions,
                 )
             )
-        features, image_moments = self._encode(image)
-        return features, image_moments
+        tiles = split(image.shape[:2], tile_size or max(image.shape), STRIDE, _ENCODER_HALO)
+        features = assemble(self._encode, image, tiles, down=STRIDE)
+        return features, _moments_of(features)
+
+    def _decoded(
+        self, features: Array, own: Moments, target: Moments, tile_size: int
+    ) -> ImageArray:
+        """Gives activations, [h, w, C], other moments and decodes them to [8 h, 8 w, 3]."""
+        size = tile_size // STRIDE or max(features.shape)
+        tiles = split(features.shape[:2], size, 1, _DECODER_HALO)
+        return assemble(
+            lambda tile: self._decode(adain(tile, target, own)), features, tiles, up=STRIDE
+        )
+
+
+def _moments_of(features: Array) -> Moments:
+    """Computes the moments of activations, [H, W, C], a part of the rows after the other."""
+    parts = np.array_split(features, -(-len(features) // _ROWS))
+    return pooled([moments(part[np.newaxis]) for part in parts], [len(part) for part in parts])
 
 
 def _encoding(encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]) -> Callable[..., Any]:
-    """Returns a graph from images, [1, H, W, 3], to activations in float32 and their moments."""
+    """Returns a graph from images, [1, H, W, 3], to activations in float32."""
 
-    def encode(image: tf.Tensor) -> tuple[tf.Tensor, Moments]:
-        features = tf.cast(encoder(image)[ENCODER_LAYER], tf.float32)
-        return features, moments(features)
+    def encode(image: tf.Tensor) -> tf.Tensor:
+        return tf.cast(encoder(image)[ENCODER_LAYER], tf.float32)
 
     return _graph(encode, channels=3)
 

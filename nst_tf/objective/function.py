@@ -10,17 +10,18 @@ from nst_tf.image.arrays import ImageArray
 from nst_tf.objective.graphs import Objective
 from nst_tf.objective.targets import Targets
 from nst_tf.objective.terms import constrain
+from nst_tf.objective.tiled import TiledObjective
 
 
 class LossFunction:
     """The loss of one image among images of its size, and its gradient.
 
     Args:
-        objective: The graphs.
+        objective: The graphs, of whole images or of tiles.
         targets: What the image is compared with.
     """
 
-    def __init__(self, objective: Objective, targets: Targets) -> None:
+    def __init__(self, objective: Objective | TiledObjective, targets: Targets) -> None:
         self._objective = objective
         self._targets = targets
         self._terms: Mapping[str, tf.Tensor] = {}

@@ -1,0 +1,116 @@
+"""Which images are evaluated in tiles, and of what size, so that a run fits into memory.
+
+The constants are fits to the peak memory of processes that evaluated loss and gradient at 512 to
+2048 px, of which TensorFlow's allocator and libraries are a part.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nst_tf import system
+from nst_tf.config import Config
+from nst_tf.engine.pyramid import Level
+
+BASE_BYTES = 1.05e9
+"""Python, TensorFlow, the network and what oneDNN keeps."""
+
+_WHOLE_BYTES = 1700.0
+_WHOLE_STYLE_BYTES = 900.0
+"""Bytes per pixel of an image that is evaluated at once, and of a style image whose statistics are
+computed at once. float32 and bfloat16 take nearly the same: the loss of the result is computed in
+float32."""
+
+_TILE_BYTES = 1300.0
+_TILED_BYTES = 200.0
+_TILED_STYLE_BYTES = 40.0
+"""Bytes per pixel of a tile with its border; of an image that is evaluated in tiles: its copies,
+gradient, content activations and the map between the segments; and of a style image in tiles."""
+
+_BORDER = 48
+"""Pixels by which a tile is longer with its border."""
+
+_PAIR_BYTES = 24.0
+_HISTORY = 20
+_OTHER_OPTIMIZER_BYTES = {"lbfgs": 20.0, "l-bfgs-b": 1500.0, "adam": 100.0, "bfgs": 0.0}
+"""Bytes per pixel of a step and a change of the gradient that "lbfgs" keeps, how many of them it
+keeps at most, and bytes of other arrays. Checkpoints are written from where the arrays are."""
+
+_LARGEST_STRIPS = 4_000_000
+"""Pixels up to which `nst_tf.models.strips` serves the processors that need it."""
+
+_MARGIN = 0.1
+"""The share of the free memory that is left over."""
+
+TILE_SIZES = (2048, 1536, 1024, 768, 512, 384, 256)
+"""Sizes that are chosen from. Their borders cost 5, 6, 10, 13, 20, 27 and 41 % more pixels."""
+
+
+class Tiling(NamedTuple):
+    """Which images are evaluated in tiles.
+
+    Attributes:
+        tile_size: The longest side of a tile in pixels without its border; 0 where there are none.
+        memory_bytes: The peak memory that a run is expected to take.
+    """
+
+    tile_size: int
+    memory_bytes: int
+
+    def size_for(self, shape: tuple[int, int]) -> int:
+        """Returns the size of the tiles of an image, or 0 where it is not larger than one.
+
+        Args:
+            shape: Its height and width.
+        """
+        return self.tile_size if math.prod(shape) > self.tile_size**2 else 0
+
+
+def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
+    """Chooses the largest tiles with which a run fits into memory, or none.
+
+    Args:
+        levels: The plan.
+        config: `tile_size`, `max_memory` and the optimizer.
+
+    Returns:
+        The choice; the smallest tiles where none fit.
+    """
+    if config.tile_size:
+        return _tiling(levels, config, config.tile_size)
+    most = _LARGEST_STRIPS if system.is_x86_without_avx512() else math.inf
+    shapes = [shape for level in levels for shape in (level.shape, *level.style_shapes)]
+    sizes = [size for size in TILE_SIZES if size**2 <= most]
+    if max(map(math.prod, shapes)) <= most:
+        sizes.insert(0, 0)
+    available = system.available_memory() + system.memory_in_use()
+    budget = min(config.max_memory or math.inf, (1.0 - _MARGIN) * available)
+    for size in sizes:
+        found = _tiling(levels, config, size)
+        if found.memory_bytes <= budget:
+            break
+    return found
+
+
+def _tiling(levels: Sequence[Level], config: Config, tile_size: int) -> Tiling:
+    needed = max(_level_bytes(level, config, tile_size) for level in levels)
+    return Tiling(tile_size, round(BASE_BYTES + needed))
+
+
+def _level_bytes(level: Level, config: Config, tile_size: int) -> float:
+    """Adds up the image, the largest style and the optimizer's arrays."""
+    arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
+    if config.optimizer == "lbfgs":
+        arrays += _PAIR_BYTES * min(level.num_iterations, _HISTORY)
+    pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
+    return (
+        arrays * pixels
+        + _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES)
+        + _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES)
+    )
+
+
+def _image_bytes(pixels: int, tile_size: int, whole: float, tiled: float) -> float:
+    if not tile_size or pixels <= tile_size**2:
+        return whole * pixels
+    return tiled * pixels + _TILE_BYTES * (tile_size + _BORDER) ** 2
