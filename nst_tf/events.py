@@ -81,8 +81,8 @@ class Planned:
         seconds_per_evaluation: The same of one evaluation at full size, after which a request to
             stop is heeded.
         iterations_done: Iterations before an interruption that the job continues; 0 for a new one.
-        notes: What there is to say of the beginning, one line each: what was taken as the region of
-            each mask, under which name the image is saved.
+        notes: What there is to say of the beginning, one line each: the size of the print, what was
+            taken as the region of each mask, under which name the image is saved.
     """
 
     levels: tuple[PlannedLevel, ...]

@@ -50,6 +50,7 @@ VALID = {
     "preset": st.sampled_from(["draft", "default", "fine"]),
     "checkpoint_seconds": st.floats(0, 86400),
     "padding": st.sampled_from(["reflect", "replicate", "zero"]),
+    "dpi": st.integers(0, 10_000),
 }
 LEAVES = (
     st.none()

@@ -55,6 +55,8 @@ VALUES = {
     "style_blend_weights": ("2e0", (2.0,)),
     "output_image": ("1e5", Path.cwd() / "1e5"),
     "image_size": ("64", 64),
+    "print_size": ("16.5x11.7IN", "16.5x11.7in"),
+    "dpi": ("150", 150),
     "style_scale": ("2", 2.0),
     "max_pixels": ("1e6", 1_000_000),
     "content_layers": ("block5_conv2:0.5", {"block5_conv2": 0.5}),

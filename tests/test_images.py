@@ -212,7 +212,7 @@ def test_IMG_35_decoders_nobody_needs_stay_out_even_for_good_files(rgb, format_,
 def test_IMG_35_avif_is_refused_by_name_where_pillow_is_built_without_it(rgb, monkeypatch):
     data = saved(Image.fromarray(rgb), "AVIF")
     assert decode(data).shape == rgb.shape
-    monkeypatch.setattr(decoding, "_DECODERS", decoding._DECODERS[:-1])
+    monkeypatch.setattr(decoding, "DECODERS", decoding.DECODERS[:-1])
     refusal(lambda: decode(data), "format AVIF is not supported; convert to PNG or JPEG")
 
 
@@ -332,9 +332,32 @@ def test_IMG_11_a_bomb_that_pillow_refuses_has_the_same_text(size):
     assert refusal(lambda: decode(bomb(*size))) == ours
 
 
-def test_IMG_11_above_pillows_limit_a_higher_one_of_ours_does_not_count():
-    call = lambda: decoding.decode(bomb(14000, 14000), 10**12)  # noqa: E731
-    refusal(call, f"more than {decoding.MAX_PIXELS} pixels", f"({decoding.MAX_PIXELS} at most)")
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "TIFF", "AVIF", "GIF", "BMP"])
+def test_IMG_11_pillows_limit_does_not_count_where_ours_is_higher(rgb, monkeypatch, format_):
+    data = saved(Image.fromarray(rgb), format_)
+    before = decode(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    assert np.array_equal(decode(data), before)
+    limit = HEIGHT * WIDTH - 1
+    refusal(lambda: decoding.decode(data, limit), f"it has more than {limit} pixels")
+
+
+@pytest.mark.parametrize(("format_", "mode"), [("WEBP", "RGB"), ("TIFF", "L"), ("TIFF", "CMYK")])
+def test_IMG_11_kinds_that_pillow_limits_itself_are_refused(rgb, monkeypatch, format_, mode):
+    data = saved(Image.fromarray(rgb).convert(mode), format_)
+    assert decode(data).shape == rgb.shape
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", HEIGHT * WIDTH // 2 - 1)
+    words = (
+        "Pillow reads at most 848 pixels in files of this kind; scale it down, or save it as PNG"
+    )
+    refusal(lambda: decode(data), words)
+
+
+def test_IMG_11_more_pixels_than_max_pixels_may_be_are_refused_by_the_header():
+    call = lambda: decoding.decode(bomb(33_000, 33_000), 10**12)  # noqa: E731
+    refusal(call, "more than 1073741824 pixels", "(1073741824 at most)")
 
 
 def test_IMG_10_between_pillows_warning_and_our_limit_an_image_is_decoded(

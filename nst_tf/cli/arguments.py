@@ -20,6 +20,8 @@ _MEANT = {
     "start": "init",
     "model": "weights",
     "depth": "bit_depth",
+    "ppi": "dpi",
+    "paper_size": "print_size",
     "force": "overwrite",
 }
 """Names that other programs have for a setting, where they are not a part of its name here."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from nst_tf.config.yaml import scalar
+from nst_tf.errors import did_you_mean
 from nst_tf.models.layers import LAYERS, keras_name, suggest_layer
 from nst_tf.system import expand_home
 
@@ -316,23 +318,82 @@ KEEP: Literal["keep"] = "keep"
 
 
 def _size(value: object, handler: ValidatorFunctionWrapHandler) -> int | str:
-    if isinstance(value, str) and value == CONTENT_SIZE:
+    if isinstance(value, str) and value in (CONTENT_SIZE, PRINT_SIZE):
         return value
     size: int = handler(value)
-    if not 1 <= size <= _LARGEST_SIZE:
-        raise ValueError(f"it should be from 1 to {_LARGEST_SIZE}")
+    if not 1 <= size <= LARGEST_SIZE:
+        raise ValueError(f"it should be from 1 to {LARGEST_SIZE}")
     return size
 
 
 CONTENT_SIZE: Literal["content"] = "content"
 """The value of `image_size` that means the content image's own size."""
 
-_LARGEST_SIZE = 32768
+PRINT_SIZE: Literal["print"] = "print"
+"""The value of `image_size` that means the size that follows from `print_size`."""
+
+LARGEST_SIZE = 32768
+"""The longest side of a result, in pixels."""
+
+UNITS_PER_INCH: Mapping[str, float] = MappingProxyType({"cm": 2.54, "mm": 25.4, "in": 1.0})
+"""The units of a print's size."""
+
+_LENGTH = r"(\d{1,6}(?:\.\d{1,6})?|\.\d{1,6})"
+
+
+class PrintLength(NamedTuple):
+    """The sides of the rectangle that a print fits into, in either orientation.
+
+    Attributes:
+        longer: The longer side.
+        shorter: The other one; as long where only one length is given.
+        unit: One of `UNITS_PER_INCH`.
+    """
+
+    longer: float
+    shorter: float
+    unit: str
+
+
+def print_length(text: str) -> PrintLength:
+    """Reads the size of a print.
+
+    Args:
+        text: As in "42x29.7cm", or "42cm" for the longer side alone.
+
+    Returns:
+        The sides.
+
+    Raises:
+        ValueError: The text has another form, or the unit is unknown.
+    """
+    found = re.fullmatch(rf"\s*{_LENGTH}(?:\s*[xX]\s*{_LENGTH})?\s*([^\W\d]*)\s*", text)
+    if not found:
+        raise ValueError("it is one length or two, and a unit, as in 42x29.7cm or 42cm")
+    one, other, unit = float(found[1]), float(found[2] or found[1]), found[3].lower()
+    if not unit:
+        raise ValueError(f"it has no unit; write {text.strip()}cm, or mm, or in for inches")
+    if unit not in UNITS_PER_INCH:
+        raise ValueError(f"the unit {unit} is unknown; {did_you_mean(unit, UNITS_PER_INCH)}")
+    if not one or not other:
+        raise ValueError("a length is more than 0")
+    return PrintLength(max(one, other), min(one, other), unit)
+
+
+def _print_size(value: object) -> str:
+    """Reads the size of a print, and writes it in one form."""
+    if not isinstance(value, str):
+        raise ValueError("it is text with a unit, as in 42x29.7cm or 42cm")
+    longer, shorter, unit = print_length(value)
+    sides = [longer] if longer == shorter else [longer, shorter]
+    return "x".join(f"{side:.12g}" for side in sides) + unit
+
 
 Whole = Annotated[int, BeforeValidator(_whole)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
 Weight = Annotated[Number, AfterValidator(_weight)]
 Pyramid = Annotated[str, AfterValidator(_pyramid)]
+PrintSize = Annotated[str, BeforeValidator(_print_size)]
 Sha256 = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{64}\z")]
 
 # A field of these types accepts more types than it stores. Type checkers take the parameter of a
@@ -347,7 +408,7 @@ if TYPE_CHECKING:
 
     Background = _Converted[str, str | Sequence[int]]
     Bytes = _Converted[int, int | str]
-    ImageSize = int | Literal["content"]
+    ImageSize = int | Literal["content", "print"]
     File = _Converted[Path, str | Path]
     OptionalFile = _Converted[Path | None, str | Path | None]
     Files = _Converted[tuple[Path, ...], str | Path | Sequence[str | Path]]

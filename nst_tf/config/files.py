@@ -137,10 +137,10 @@ def settings_affecting_result(config: Config) -> dict[str, object]:
 
     Returns:
         Plain values by name, without the settings that name input files, whose content counts.
+        `image_size` is in pixels where `print_size` and `dpi` decide it.
     """
-    return {
-        name: value for name, value in portable(config).items() if metadata(name).affects_result
-    }
+    values = {**portable(config), "image_size": config.asked_size}
+    return {name: value for name, value in values.items() if metadata(name).affects_result}
 
 
 def _plain(value: object, folder: Path | None = None) -> object:

@@ -19,6 +19,9 @@ from pydantic import (
 from nst_tf.config.fields import (
     CONTENT_SIZE,
     KEEP,
+    LARGEST_SIZE,
+    PRINT_SIZE,
+    UNITS_PER_INCH,
     Background,
     Bytes,
     File,
@@ -30,6 +33,7 @@ from nst_tf.config.fields import (
     Metadata,
     Number,
     OptionalFile,
+    PrintSize,
     Pyramid,
     Sha256,
     Source,
@@ -39,11 +43,13 @@ from nst_tf.config.fields import (
     default_of,
     keyword_or_file,
     plain,
+    print_length,
     setting,
     shown,
     synonyms,
 )
 from nst_tf.errors import InputError, did_you_mean
+from nst_tf.image.resize import fitted_side
 from nst_tf.io.images import DEFAULT_MAX_PIXELS
 
 # What a preset sets where nothing else does; what it leaves out has the default of the schema.
@@ -59,16 +65,19 @@ _STRENGTH_EXPONENT = 3
 
 
 def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds what a preset and a strength stand for.
+    """Adds what a preset, a strength and a size stand for.
 
     Args:
-        values: Values by the name of their setting; `preset` and `strength` may be among them.
+        values: Values by the name of their setting; `preset`, `strength`, `print_size` and
+            `image_size` may be among them.
 
     Returns:
         The values and, where they name a preset, a value of every setting that any preset sets;
-        where they have a strength, those that it sets. The values themselves take precedence.
+        where they have a strength or a size, those that it sets. The values themselves take
+        precedence.
     """
-    return {**_of_preset(values.get("preset")), **_of_strength(values.get("strength")), **values}
+    preset, strength = _of_preset(values.get("preset")), _of_strength(values.get("strength"))
+    return {**preset, **strength, **_of_size(values), **values}
 
 
 def _of_preset(preset: object) -> dict[str, Any]:
@@ -89,6 +98,14 @@ def _of_strength(strength: object) -> dict[str, Any]:
         "style_weight": style * _default("style_weight"),
         "grain_weight": min(1.0, style) * _default("grain_weight"),
     }
+
+
+def _of_size(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Lets each of `print_size` and `image_size` take the place of the other."""
+    if values.get("print_size") is not None:
+        return {"image_size": PRINT_SIZE}
+    size = values.get("image_size", PRINT_SIZE)
+    return {} if isinstance(size, str) and size == PRINT_SIZE else {"print_size": None}
 
 
 def _default(name: str) -> Any:
@@ -317,6 +334,10 @@ class OutputSettings(Section):
     )
 
 
+_DEFAULT_DPI = 300
+"""What printers ask for."""
+
+
 class MultiscaleSettings(Section):
     """The size of the result and of the coarser levels, and the iterations at each."""
 
@@ -325,7 +346,21 @@ class MultiscaleSettings(Section):
     image_size: ImageSize = setting(
         512,
         "the longer side of the result in pixels, 1 to 32768, or content for that of the content "
-        "image",
+        "image; print where print_size decides",
+    )
+    print_size: PrintSize | None = setting(
+        None,
+        "the size of the print, as 42x29.7cm, 16x12in or 420mm (the longer side), in place of "
+        "image_size",
+        affects_result=False,
+    )
+    dpi: Whole = setting(
+        0,
+        f"the pixels per inch of the print, 1 to 10000; 0 for none, and {_DEFAULT_DPI} with "
+        "print_size",
+        affects_result=False,
+        ge=0,
+        le=10_000,
     )
     style_scale: Number = setting(
         1.0,
@@ -346,7 +381,92 @@ class MultiscaleSettings(Section):
         Args:
             content_shape: Height and width of the content image.
         """
-        return max(content_shape) if self.image_size == CONTENT_SIZE else self.image_size
+        if isinstance(self.image_size, int):
+            return self.image_size
+        rectangle = self.print_pixels
+        return fitted_side(content_shape, rectangle) if rectangle else max(content_shape)
+
+    @property
+    def print_dpi(self) -> int:
+        """The pixels per inch that the file tells; 0 for none."""
+        return self.dpi or (_DEFAULT_DPI if self.print_size else 0)
+
+    @property
+    def print_pixels(self) -> tuple[int, int] | None:
+        """The longer and the shorter side of `print_size` in pixels; None where it is not given."""
+        if self.print_size is None:
+            return None
+        longer, shorter, unit = print_length(self.print_size)
+        longer, shorter = (
+            max(1, round(side * self.print_dpi / UNITS_PER_INCH[unit]))
+            for side in (longer, shorter)
+        )
+        return longer, shorter
+
+    @property
+    def asked_size(self) -> int | str:
+        """What decides the size, in pixels where `print_size` does, as `image_size` or as LxS."""
+        if not (rectangle := self.print_pixels):
+            return self.image_size
+        longer, shorter = rectangle
+        return longer if longer == shorter else f"{longer}x{shorter}"
+
+    @property
+    def longest_side(self) -> int | None:
+        """The longer side of the result with any content image; None where it has no limit."""
+        if self.image_size == CONTENT_SIZE:
+            return None
+        return self.longer_side((1, LARGEST_SIZE))
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy as `Section.replace` does; a new size takes the place of the other one.
+
+        Args:
+            **changes: New values of settings.
+
+        Returns:
+            The copy.
+
+        Raises:
+            InputError: A setting is unknown or refused, or two of them do not fit together.
+        """
+        return super().replace(**{**_of_size(changes), **changes})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_size(cls, data: Any) -> Any:
+        return {**_of_size(data), **data} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _has_one_size(self, info: ValidationInfo) -> Self:
+        if not (rectangle := self.print_pixels):
+            if self.image_size == PRINT_SIZE:
+                raise InputError(
+                    "image_size cannot be 'print'",
+                    "there is no print_size",
+                    "give print_size, as in 42x29.7cm, or image_size in pixels",
+                    where=_place(info, "image_size", "print_size"),
+                )
+            return self
+        if self.image_size != PRINT_SIZE:
+            raise InputError(
+                "image_size and print_size do not go together",
+                f"they are {self.image_size} and {self.print_size}, and each decides the size",
+                "leave one of them out",
+                where=_place(info, "print_size", "image_size"),
+            )
+        if rectangle[0] > LARGEST_SIZE:
+            fits = self.print_dpi * LARGEST_SIZE // rectangle[0]
+            remedy = (
+                f"take a dpi of up to {fits}, or a smaller print" if fits else "make it smaller"
+            )
+            raise InputError(
+                f"print_size cannot be {self.print_size!r} at {self.print_dpi} dpi",
+                f"its longer side has {rectangle[0]} pixels, and {LARGEST_SIZE} are allowed",
+                remedy,
+                where=_place(info, "print_size", "dpi"),
+            )
+        return self
 
 
 class LossSettings(Section):

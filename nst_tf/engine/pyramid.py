@@ -54,9 +54,10 @@ def plan(
 ) -> tuple[Level, ...]:
     """Plans the sizes of the result and of the styles, level by level.
 
-    Every image keeps its own aspect. The longer side of the last level is `image_size`, or that of
-    the content image. That of each style is `style_scale` times as long, at every level: a style's
-    strokes keep their size relative to the image.
+    Every image keeps its own aspect. The longer side of the last level is `image_size`, that of
+    the content image, or the longest one that fits into `print_size`. That of each style is
+    `style_scale` times as long, at every level: a style's strokes keep their size relative to the
+    image.
 
     Args:
         content_shape: Height and width of the content image as it was read.
@@ -78,7 +79,7 @@ def plan(
         return _level(content_shape, style_shapes, size, config.style_scale, num_iterations)
 
     def check(found: Level, it_has: str) -> None:
-        _check_sizes(found, limit, config.max_pixels, it_has)
+        _check_sizes(found, limit, config, it_has)
 
     # Enlarging does not help an image that is too small.
     check(Level(content_shape, tuple(style_shapes), 0), "it has")
@@ -192,7 +193,7 @@ def _shortest_side(level: Level) -> int:
     return min(min(shape) for shape in (level.shape, *level.style_shapes))
 
 
-def _check_sizes(level: Level, limit: SideLimit, max_pixels: int, it_has: str) -> None:
+def _check_sizes(level: Level, limit: SideLimit, config: Config, it_has: str) -> None:
     """Refuses images that the network would reduce to nothing, or that are too large."""
     styles = [f"style image {number}" for number in range(1, len(level.style_shapes) + 1)]
     shapes = (level.shape, *level.style_shapes)
@@ -204,11 +205,12 @@ def _check_sizes(level: Level, limit: SideLimit, max_pixels: int, it_has: str) -
                 f"side of at least {limit.pixels}",
                 "use a larger image or --image_size, or crop it to a less extreme shape",
             )
-        if height * width > max_pixels:
+        if height * width > config.max_pixels:
+            size = "dpi" if config.print_size else "image_size"
             raise InputError(
                 f"{name} would be too large",
-                f"{width}x{height} pixels are more than max_pixels, {max_pixels}",
-                "lower --image_size or --style_scale, or raise --max_pixels",
+                f"{width}x{height} pixels are more than max_pixels, {config.max_pixels}",
+                f"lower --{size} or --style_scale, or raise --max_pixels",
             )
 
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from nst_tf import system
 from nst_tf.config import Config
-from nst_tf.config.fields import CONTENT_SIZE
 from nst_tf.engine import inputs, pyramid
 from nst_tf.engine.device import choose_precision, device_name
 from nst_tf.engine.inputs import ImageLike, Inputs, MaskLike
@@ -122,10 +121,8 @@ class Stylizer:
 
     def _longest_side(self) -> float:
         """Returns the longest side of results and styles, infinity where it is not known yet."""
-        size = self.config.image_size
-        if size == CONTENT_SIZE:
-            return math.inf
-        return float(size) * max(1.0, self.config.style_scale)
+        side = self.config.longest_side
+        return math.inf if side is None else side * max(1.0, self.config.style_scale)
 
     @property
     def precision(self) -> str:

@@ -23,6 +23,21 @@ def resized_shape(shape: tuple[int, int], longer_side: int) -> tuple[int, int]:
     return height, width
 
 
+def fitted_side(shape: tuple[int, int], rectangle: tuple[int, int]) -> int:
+    """Scales a shape to the largest size that fits into a rectangle, which may be turned.
+
+    Args:
+        shape: Height and width, each at least 1.
+        rectangle: Its longer and its shorter side, each at least 1.
+
+    Returns:
+        The longer side of the result, to the nearest pixel: `resized_shape` with it fits.
+    """
+    longest, shortest = max(shape), min(shape)
+    longer, shorter = rectangle
+    return min(longer, (2 * shorter * longest + shortest) // (2 * shortest))
+
+
 def resize(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
     """Resamples with a Lanczos filter (a = 3) in floating point.
 

@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import imagecodecs
 import numpy as np
@@ -36,13 +36,17 @@ _COLOR_NAMES: Mapping[Color, str] = {WHITE: "white", (0, 0, 0): "black"}
 
 _Deep = npt.NDArray[np.uint16]
 
-# Above this, Pillow itself refuses to open an image (a decompression bomb).
-MAX_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 89_478_485)
+MAX_PIXELS = 32768**2
+"""The most pixels that are decoded, whatever `max_pixels` is."""
+
+_UNASKED_PIXELS = 2**27
+"""The most pixels that are decoded where only their container or the profile is of interest."""
 
 # Other decoders are excluded, since each is attack surface. Pillow opens a phone's MPO as JPEG.
-_DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+DECODERS = ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF"]
+"""Pillow's names of the formats that are read."""
 if features.check("avif"):  # which Pillow can be built without
-    _DECODERS.append("AVIF")
+    DECODERS.append("AVIF")
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG",
@@ -158,7 +162,8 @@ def decode_layers(
     except UnidentifiedImageError as error:
         raise _refusal(*_name_the_unknown(data[:1024]), where) from error
     except Image.DecompressionBombError as error:
-        raise too_large from error
+        reason = f"Pillow reads at most {pillow_pixels()} pixels in files of this kind"
+        raise _refusal(reason, "scale it down, or save it as PNG", where) from error
     except Exception as error:  # damaged files make decoders raise anything
         _raise_lack_of_memory(error, where)
         reason = f"{_DAMAGED} ({str(error)[:80] or type(error).__name__})"
@@ -256,7 +261,7 @@ def rgb_profile(data: bytes) -> bytes | None:
     """
     try:
         with system.quiet():
-            _, image = _open(data, MAX_PIXELS, [])
+            _, image = _open(data, _UNASKED_PIXELS, [])
             profile = told_profile(image, [])
             if not isinstance(profile, bytes) or len(profile) > _LARGEST_PROFILE:
                 return None
@@ -294,7 +299,7 @@ def _open(data: bytes, max_pixels: int, notes: list[str]) -> tuple[bytes, ImageF
             notes.append(f"its first page is a thumbnail, using {page}")
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
-        image = Image.open(io.BytesIO(data), formats=_decoders(data))
+        image = open_image(io.BytesIO(data), _decoders(data))
     cut_off = any(re.search("Truncated|Expecting to", str(told.message)) for told in complaints)
     if cut_off and image.format == "TIFF":
         raise OSError("its tags are incomplete")
@@ -308,12 +313,46 @@ def _open(data: bytes, max_pixels: int, notes: list[str]) -> tuple[bytes, ImageF
     return data, image
 
 
+def pillow_pixels() -> int:
+    """Returns the most pixels that Pillow decodes in WebP, and in TIFF that is not RGB."""
+    limit = Image.MAX_IMAGE_PIXELS
+    return MAX_PIXELS if limit is None else 2 * limit
+
+
+def open_image(file: BinaryIO, formats: list[str]) -> ImageFile:
+    """Opens an image also above Pillow's own limit, in whose place is `max_pixels`.
+
+    WebP and some kinds of TIFF are opened or decoded up to `pillow_pixels` only.
+
+    Args:
+        file: The file, open for reading.
+        formats: Pillow's names of the formats to try.
+
+    Returns:
+        The image, of which the header was read.
+
+    Raises:
+        Exception: Of any kind, when the file is none of these or is damaged.
+    """
+    try:
+        return Image.open(file, formats=formats)
+    except Image.DecompressionBombError:
+        file.seek(0)
+        start = file.read(64)
+        file.seek(0)
+        for name in formats:
+            make, accepts = Image.OPEN[name]
+            if accepts is not None and accepts(start) is True:
+                return make(file, "")
+        raise
+
+
 def _decoders(data: bytes) -> list[str]:
     """Returns the formats to try: HEIF only for such a file, where its decoder is installed."""
     if not re.match(_SIGNATURES["HEIC"], data, re.DOTALL) or not _reads_heic():
-        return _DECODERS
+        return DECODERS
     importlib.import_module("pillow_heif").register_heif_opener()
-    return [*_DECODERS, "HEIF"]
+    return [*DECODERS, "HEIF"]
 
 
 def _reads_heic() -> bool:
@@ -409,7 +448,10 @@ def _gray16(
 
 
 def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
-    """Returns the stored shape of color of 16 bits, which Pillow reads as 8; None for others."""
+    """Returns the stored shape of what Pillow does not decode; None for others.
+
+    These are color of 16 bits, which it reads as 8, and RGB in a TIFF of more pixels than it reads.
+    """
     if isinstance(image, PngImageFile):
         channels = _DEEP_PNG.get(str(image.tile[0].args))
         transparent = "transparency" in image.info  # which libpng turns into a channel
@@ -418,10 +460,13 @@ def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
         return None
     tags = image.tag_v2
     rgb = tags.get(ExifTags.Base.PhotometricInterpretation) == 2
-    if not rgb or set(tags.get(ExifTags.Base.BitsPerSample, ())) != {16}:
+    depths = set(tags.get(ExifTags.Base.BitsPerSample, ()))
+    is_large = image.width * image.height > pillow_pixels()
+    if not rgb or depths not in ([{8}, {16}] if is_large else [{16}]):
         return None
     # A tile is decoded whole, however small the image.
-    if tags.get(ExifTags.Base.TileWidth, 1) * tags.get(ExifTags.Base.TileLength, 1) > MAX_PIXELS:
+    tile = tags.get(ExifTags.Base.TileWidth, 1) * tags.get(ExifTags.Base.TileLength, 1)
+    if tile > _UNASKED_PIXELS:
         raise ValueError("its tiles are far larger than the image")
     channels = tags[ExifTags.Base.SamplesPerPixel]
     # As stored: Pillow's own width and height are those of the upright image.
@@ -431,10 +476,12 @@ def _deep_shape(image: ImageFile) -> tuple[int, ...] | None:
 
 def _deep_samples(data: bytes, image: ImageFile, shape: tuple[int, ...]) -> _Deep:
     """Decodes [H, W, channels]; data that differs from the `shape` in the header is refused."""
-    out = np.empty(shape, np.uint16)
     if not isinstance(image, TiffImageFile):
+        out = np.empty(shape, np.uint16)
         imagecodecs.png_decode(data, out=out)
         return out
+    is_deep = image.tag_v2[ExifTags.Base.BitsPerSample][0] == 16
+    out = np.empty(shape, np.uint16 if is_deep else np.uint8)
     imagecodecs.tiff_decode(data, out=out)
     return np.moveaxis(out, 0, 2) if _is_planar(image) else out
 
@@ -444,7 +491,7 @@ def _is_planar(image: TiffImageFile) -> bool:
 
 
 def _deep(samples: _Deep, image: ImageFile, target: bytes | None, notes: list[str]) -> Decoded:
-    """Converts color of 16 bits as Pillow converts that of 8."""
+    """Converts color that Pillow did not decode as Pillow converts that of 8 bits."""
     stored = from_integers(_oriented(samples, _orientation(image, notes)))
     alpha: Alpha | None = None
     colors = np.ascontiguousarray(stored[:, :, : 1 if stored.shape[2] == 2 else 3])
@@ -455,7 +502,7 @@ def _deep(samples: _Deep, image: ImageFile, target: bytes | None, notes: list[st
             opaque = np.maximum(alpha, np.float32(1 / 65535))[:, :, np.newaxis]
             colors = np.minimum(colors / opaque, np.float32(255))
     profile = told_profile(image, notes)
-    return Decoded(_converted(colors, profile, target, notes), alpha, 65535)
+    return Decoded(_converted(colors, profile, target, notes), alpha, np.iinfo(samples.dtype).max)
 
 
 def _orientation(image: ImageFile, notes: list[str]) -> int:
@@ -552,7 +599,7 @@ def _name_the_unknown(head: bytes) -> tuple[str, str]:
         if re.match(pattern, head, re.DOTALL):
             if name == "TIFF":
                 return f"{_DAMAGED}, or its pixels are of a kind that is not supported", _SAVE_AGAIN
-            if name in _DECODERS or (name == "HEIC" and _reads_heic()):
+            if name in DECODERS or (name == "HEIC" and _reads_heic()):
                 return _DAMAGED, _SAVE_AGAIN
             if name == "HEIC":
                 why = "format HEIC needs the package pillow-heif, which is not installed"

@@ -1,10 +1,13 @@
 """Encoding of 8- and 16-bit pixels to image files, with the settings of the run."""
 
 import io
+import math
+import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -13,6 +16,7 @@ from PIL import ExifTags, Image, features
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.image.arrays import Pixels
 from nst_tf.io import png, tiff
+from nst_tf.io.decoding import DECODERS, open_image, pillow_pixels
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -46,12 +50,17 @@ _INSTEAD = {
 _DEEP = ("PNG", "TIFF")  # formats of 16 bits
 # libjpeg's JPEG_MAX_DIMENSION, WebP's 14 bits, what libavif reads
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 32_768}
+_MOST_AVIF_PIXELS = 2**28  # libavif's AVIF_DEFAULT_IMAGE_SIZE_LIMIT, above which none is read
 _SOFTWARE = "nst_tf"
 _KEYWORD = "nst_tf"
 """Of the text of a PNG that holds the settings."""
 
 _ASCII = b"ASCII\0\0\0"
 """The character code at the start of Exif's UserComment."""
+
+_INCH = 2  # of Exif's ResolutionUnit
+_METER = 1  # of a PNG's pHYs
+_METERS_PER_INCH = 0.0254
 
 _PNG_HEADER = 8 + 12 + 13  # the signature, and the chunk IHDR with its 13 bytes
 
@@ -72,7 +81,7 @@ def check_output(
         has_alpha: Whether the image is transparent.
 
     Raises:
-        InputError: The suffix is unknown, the side is too long or the bit depth too high for the
+        InputError: The suffix is unknown, the image is too large or the bit depth too high for the
             format, it holds no transparency, or this installation cannot write it.
     """
     what = "cannot write the image"
@@ -90,10 +99,25 @@ def check_output(
         why = "background is keep, and JPEG holds no transparency"
         remedy = "choose .png, .webp, .avif or .tiff, or another background, as white"
         raise InputError(what, why, remedy, where=path)
-    limit = _LONGEST_SIDE.get(name)
-    if shape and limit and max(shape) > limit:
-        why = f"{name} holds at most {limit} pixels a side, not {max(shape)}"
-        raise InputError(what, why, "choose .png or .tiff", where=path)
+    if shape and (why := _too_large(name, shape)):
+        others = [
+            suffix
+            for suffix, other in {".png": "PNG", ".tiff": "TIFF", ".jpg": "JPEG"}.items()
+            if not _too_large(other, shape) and not (has_alpha and other == "JPEG")
+        ]
+        remedy = f"choose {', '.join(others[:-1])} or {others[-1]}, or a smaller size"
+        raise InputError(what, why, remedy, where=path)
+
+
+def _too_large(name: str, shape: tuple[int, int]) -> str:
+    """Returns why a format does not hold an image of a shape, or ""."""
+    longest = _LONGEST_SIDE.get(name)
+    most = {"AVIF": _MOST_AVIF_PIXELS, "WEBP": pillow_pixels()}.get(name)
+    if longest and max(shape) > longest:
+        return f"{name} holds at most {longest} pixels a side, not {max(shape)}"
+    if most and math.prod(shape) > most:
+        return f"{name} is read with at most {most} pixels, not {math.prod(shape)}"
+    return ""
 
 
 def _unknown_suffix(path: Path, suffix: str) -> tuple[str, str]:
@@ -110,7 +134,13 @@ def _unknown_suffix(path: Path, suffix: str) -> tuple[str, str]:
 
 
 def encode(
-    pixels: Pixels, suffix: str, settings: str, *, quality: int = 0, profile: bytes | None = None
+    pixels: Pixels,
+    suffix: str,
+    settings: str,
+    *,
+    quality: int = 0,
+    profile: bytes | None = None,
+    dpi: int = 0,
 ) -> bytes:
     """Encodes an image with the settings that made it.
 
@@ -128,22 +158,29 @@ def encode(
         quality: 1 to 100 for JPEG, WebP and AVIF; 0 for 95, or lossless WebP. WebP is lossless at
             100 too. PNG and TIFF ignore it.
         profile: The ICC profile of the pixels, which is embedded; None for sRGB, without a profile.
+        dpi: The pixels per inch of a print, at most 65535, in the place that the format has for
+            it: pHYs of a PNG, tags of a TIFF, JFIF and Exif of a JPEG, and Exif elsewhere; 0 for
+            none.
 
     Returns:
         The bytes of the file.
     """
     name = FORMATS[suffix.lower()]
     if name == "PNG":
-        return _png(pixels, settings, profile)
+        return _png(pixels, settings, profile, dpi)
     if name == "TIFF":
-        return _tiff(pixels, settings, profile)
+        return _tiff(pixels, settings, profile, dpi)
     exif = Image.Exif()
     if settings:
         exif[ExifTags.Base.Software] = _SOFTWARE
         comment = _ASCII + settings.encode("ascii")
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
-    file = io.BytesIO()
     options = _options(name, quality)
+    if dpi:
+        exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = float(dpi)
+        exif[ExifTags.Base.ResolutionUnit] = _INCH
+        options["dpi"] = (dpi, dpi)  # of JFIF; WebP and AVIF have no such place
+    file = io.BytesIO()
     Image.fromarray(pixels).save(file, name, exif=exif, icc_profile=profile, **options)
     return file.getvalue()
 
@@ -156,7 +193,7 @@ def _options(name: str, quality: int) -> dict[str, object]:
     return {"quality": quality or 95, "subsampling": "4:4:4"}
 
 
-def _png(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
+def _png(pixels: Pixels, settings: str, profile: bytes | None, dpi: int) -> bytes:
     """Puts profile and texts after the header, where any reader finds them before the pixels."""
     if pixels.dtype == np.uint16:  # which Pillow does not write in color
         data = bytes(imagecodecs.png_encode(np.ascontiguousarray(pixels), level=6))
@@ -167,13 +204,16 @@ def _png(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
     chunks = []
     if profile:
         chunks.append(png.encode_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)))
+    if dpi:
+        density = round(dpi / _METERS_PER_INCH)
+        chunks.append(png.encode_chunk(b"pHYs", struct.pack(">IIB", density, density, _METER)))
     if settings:
         for keyword, text in (("Software", _SOFTWARE), (_KEYWORD, settings)):
             chunks.append(png.encode_chunk(b"tEXt", f"{keyword}\0{text}".encode("ascii")))
     return b"".join([data[:_PNG_HEADER], *chunks, data[_PNG_HEADER:]])
 
 
-def _tiff(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
+def _tiff(pixels: Pixels, settings: str, profile: bytes | None, dpi: int) -> bytes:
     tags: dict[int, bytes] = {}
     exif: dict[int, bytes] = {}
     if profile:
@@ -181,14 +221,14 @@ def _tiff(pixels: Pixels, settings: str, profile: bytes | None) -> bytes:
     if settings:
         tags[ExifTags.Base.Software] = _SOFTWARE.encode("ascii") + b"\0"
         exif[ExifTags.Base.UserComment] = _ASCII + settings.encode("ascii")
-    return tiff.encode(pixels, tags, exif)
+    return tiff.encode(pixels, tags, exif, dpi)
 
 
-def settings_in(data: bytes) -> str | None:
+def settings_in(file: BinaryIO) -> str | None:
     """Returns the settings that `encode` wrote into a file.
 
     Args:
-        data: The bytes of the file.
+        file: The file, open for reading.
 
     Returns:
         The settings, or None where there are none, or another program wrote the file.
@@ -196,7 +236,7 @@ def settings_in(data: bytes) -> str | None:
     Raises:
         Exception: Of any kind, when the data is not an image or is damaged.
     """
-    image = Image.open(io.BytesIO(data), formats=tuple(FORMATS.values()))
+    image = open_image(file, [name for name in DECODERS if name in FORMATS.values()])
     if image.info.get("Software") == _SOFTWARE:  # a text of a PNG
         settings = image.info.get(_KEYWORD)
         return settings if isinstance(settings, str) else None

@@ -22,6 +22,8 @@ from nst_tf.io.encoding import settings_in
 
 DEFAULT_MAX_PIXELS = 100_000_000
 _MAX_BYTES = 256 * 2**20
+MAX_RESULT_BYTES = 2**36
+"""More than any result has."""
 _IMAGE_LIKE = "give a path, an image of Pillow, or an array [H, W, 3] in [0, 255]"
 
 
@@ -49,7 +51,10 @@ def read(
 
 
 def read_layers(
-    path: Path | str, max_pixels: int = DEFAULT_MAX_PIXELS, profile: bytes | None = None
+    path: Path | str,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    profile: bytes | None = None,
+    max_bytes: int = _MAX_BYTES,
 ) -> Decoded:
     """Reads the colors and the alpha of an image file apart.
 
@@ -57,6 +62,7 @@ def read_layers(
         path: As for `read`.
         max_pixels: As for `read`.
         profile: As for `read`.
+        max_bytes: The largest file to read.
 
     Returns:
         Colors and alpha.
@@ -64,7 +70,7 @@ def read_layers(
     Raises:
         InputError: There is no such file, or it is not an image that can be used.
     """
-    return decoding.decode_layers(_read_bytes(path), max_pixels, path, profile)
+    return decoding.decode_layers(_read_bytes(path, max_bytes), max_pixels, path, profile)
 
 
 def read_mask(
@@ -191,8 +197,8 @@ def profile_of(path: Path | str) -> bytes | None:
     return decoding.rgb_profile(_read_bytes(path))
 
 
-def _read_bytes(path: Path | str) -> bytes:
-    return files.read(Path(path), "the image", _MAX_BYTES, "name a PNG, JPEG, WebP or TIFF file")
+def _read_bytes(path: Path | str, max_bytes: int = _MAX_BYTES) -> bytes:
+    return files.read(Path(path), "the image", max_bytes, "name a PNG, JPEG, WebP or TIFF file")
 
 
 def settings_of(path: Path | str) -> str | None:
@@ -204,9 +210,11 @@ def settings_of(path: Path | str) -> str | None:
     Returns:
         The settings, or None when the file was not written by nst_tf or cannot be read.
     """
+    path = Path(path)
     try:
-        data = _read_bytes(path)
-        with system.quiet():
-            return settings_in(data)
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with system.quiet(), path.open("rb") as file:
+            return settings_in(file)
     except Exception:  # noqa: BLE001 - a parser of untrusted bytes
         return None

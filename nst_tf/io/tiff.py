@@ -1,4 +1,4 @@
-"""TIFF files as directories: the first page that is no thumbnail; encoding of 8 and 16 bits."""
+"""TIFF files as directories: the first page that is no thumbnail; encoding, also as BigTIFF."""
 
 import itertools
 import math
@@ -25,7 +25,12 @@ _MOST_TAGS = 4096
 """In a directory; more are hostile."""
 
 _STRIP_BYTES = 2**18
-_SHORT, _LONG, _ASCII, _UNDEFINED = 3, 4, 2, 7
+_SHORT, _LONG, _ASCII, _UNDEFINED, _RATIONAL, _LONG8 = 3, 4, 2, 7, 5, 16
+_WRITTEN = {_SHORT: "H", _LONG: "I", _RATIONAL: "II", _LONG8: "Q"}
+_INCH = 2  # of ResolutionUnit
+
+LARGEST_CLASSIC = 2**32 - 1
+"""Bytes of a TIFF whose offsets have 32 bits; a larger one is a BigTIFF, whose have 64."""
 
 
 class Page(NamedTuple):
@@ -71,7 +76,12 @@ class _Layout(NamedTuple):
     def of(cls, data: bytes) -> "_Layout":
         """Returns the layout that the signature tells."""
         order = "<" if data.startswith(b"II") else ">"
-        if b"+" in data[:4]:
+        return cls.make(order, is_big=b"+" in data[:4])
+
+    @classmethod
+    def make(cls, order: str, *, is_big: bool) -> "_Layout":
+        """Returns the layout of classic files or of BigTIFF, in an order of bytes."""
+        if is_big:
             return cls(order, f"{order}Q", f"{order}Q", f"{order}HHQ8s", 8)
         return cls(order, f"{order}I", f"{order}H", f"{order}HHI4s", 4)
 
@@ -138,34 +148,43 @@ def _directory(data: bytes, at: int, layout: _Layout) -> _Directory:
     return _Directory(at, not reduced, found.get(_SUB_DIRECTORIES, ()), following)
 
 
-def encode(pixels: Pixels, texts: Mapping[int, bytes], exif: Mapping[int, bytes]) -> bytes:
+def encode(
+    pixels: Pixels, texts: Mapping[int, bytes], exif: Mapping[int, bytes], dpi: int = 0
+) -> bytes:
     """Encodes an image in one page, compressed by deflate with horizontal differences.
 
-    The same pixels give the same bytes, which libtiff's encoder does not promise: it leaves the
-    padding of its arrays as it was in memory.
+    A file above `LARGEST_CLASSIC` is a BigTIFF. The same pixels give the same bytes, which
+    libtiff's encoder does not promise: it leaves the padding of its arrays as it was in memory.
 
     Args:
         pixels: RGB or RGBA [H, W, 3 or 4] of 8 or 16 bits; alpha is not premultiplied.
         texts: Values of other tags; those of text end in NUL.
         exif: Values of tags of an Exif directory; none for no such directory.
+        dpi: The pixels per inch of a print; 0 for none.
 
     Returns:
         The bytes of the file.
     """
     height, width, channels = pixels.shape
     strips = _strips(pixels)
-    body = bytearray(b"II*\0" + bytes(4))
+    values = sum(map(len, [*strips, *texts.values(), *exif.values()]))
+    layout = _Layout.make("<", is_big=values + 16 * len(strips) + 4096 > LARGEST_CLASSIC)
+    is_big = layout.header == 8
+    parts = [b"II+\0\x08\0\0\0" if is_big else b"II*\0", bytes(struct.calcsize(layout.offset))]
+    end = sum(map(len, parts))
     offsets = []
     for strip in strips:
-        offsets.append(len(body))
-        body += strip + bytes(len(strip) % 2)
+        offsets.append(end)
+        parts += [strip, bytes(len(strip) % 2)]
+        end += len(strip) + len(strip) % 2
+    offset = _LONG8 if is_big else _LONG
     tags: dict[int, tuple[int, list[int] | bytes]] = {
         256: (_LONG, [width]),
         257: (_LONG, [height]),
         258: (_SHORT, [8 * pixels.itemsize] * channels),
         259: (_SHORT, [8]),  # deflate
         262: (_SHORT, [2]),  # RGB
-        273: (_LONG, offsets),
+        273: (offset, offsets),
         277: (_SHORT, [channels]),
         278: (_LONG, [_rows_per_strip(pixels)]),
         279: (_LONG, [len(strip) for strip in strips]),
@@ -175,12 +194,17 @@ def encode(pixels: Pixels, texts: Mapping[int, bytes], exif: Mapping[int, bytes]
     }
     if channels == 4:
         tags[338] = (_SHORT, [2])  # alpha that is not premultiplied
+    if dpi:
+        tags |= {282: (_RATIONAL, [dpi, 1]), 283: (_RATIONAL, [dpi, 1]), 296: (_SHORT, [_INCH])}
     if exif:
-        tags[34665] = (_LONG, [len(body)])
-        _append(body, {tag: (_UNDEFINED, value) for tag, value in exif.items()})
-    struct.pack_into("<I", body, 4, len(body))
-    _append(body, tags)
-    return bytes(body)
+        tags[34665] = (offset, [end])
+        parts.append(
+            _encode({tag: (_UNDEFINED, value) for tag, value in exif.items()}, end, layout)
+        )
+        end += len(parts[-1])
+    parts[1] = struct.pack(layout.offset, end)
+    parts.append(_encode(tags, end, layout))
+    return b"".join(parts)
 
 
 def _rows_per_strip(pixels: Pixels) -> int:
@@ -198,18 +222,27 @@ def _strips(pixels: Pixels) -> list[bytes]:
     return strips
 
 
-def _append(body: bytearray, tags: Mapping[int, tuple[int, list[int] | bytes]]) -> None:
-    """Appends a directory, and behind it the values that are longer than 4 bytes."""
-    values_at = len(body) + 2 + 12 * len(tags) + 4
+def _encode(tags: Mapping[int, tuple[int, list[int] | bytes]], at: int, layout: _Layout) -> bytes:
+    """Encodes a directory, and behind it the values that are longer than an offset.
+
+    Args:
+        tags: Type and value of each tag.
+        at: Where the directory will lie in the file.
+        layout: Of the file.
+    """
+    room = struct.calcsize(layout.offset)
+    values_at = at + struct.calcsize(layout.size) + struct.calcsize(layout.entry) * len(tags) + room
     values = b""
-    entries = struct.pack("<H", len(tags))
+    entries = struct.pack(layout.size, len(tags))
     for tag, (type_, value) in sorted(tags.items()):
-        stored = bytes(value) if isinstance(value, bytes) else struct.pack(
-            f"<{len(value)}{'H' if type_ == _SHORT else 'I'}", *value
-        )  # fmt: skip
-        place = stored.ljust(4, b"\0")
-        if len(stored) > 4:
-            place = struct.pack("<I", values_at + len(values))
+        if isinstance(value, bytes):
+            stored, count = value, len(value)
+        else:
+            count = len(value) // len(_WRITTEN[type_])
+            stored = struct.pack(f"<{_WRITTEN[type_] * count}", *value)
+        place = stored
+        if len(stored) > room:
+            place = struct.pack(layout.offset, values_at + len(values))
             values += stored + bytes(len(stored) % 2)
-        entries += struct.pack("<HHI", tag, type_, len(value)) + place
-    body += entries + struct.pack("<I", 0) + values
+        entries += struct.pack(layout.entry, tag, type_, count, place)  # which pads it with zeros
+    return entries + struct.pack(layout.offset, 0) + values

@@ -72,12 +72,13 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     return ResourceEstimate(memory, seconds, math.prod(levels[-1].shape) * per_pixel)
 
 
-def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
+def check_memory(estimate: ResourceEstimate, longer_side: int, dpi: int = 0) -> None:
     """Refuses a job that would not fit into memory.
 
     Args:
         estimate: Of the job.
         longer_side: That of the result, in pixels.
+        dpi: The pixels per inch that decide the size of a print; 0 where `image_size` does.
 
     Raises:
         MachineError: It needs more memory than is available; names the size that would fit.
@@ -89,7 +90,8 @@ def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
     if estimate.seconds is None or needed <= available:
         return
     share = (available - BASE_BYTES) / (needed - BASE_BYTES)
-    fits = int(longer_side * math.sqrt(share)) if share > 0 else 0
+    scale = math.sqrt(share) if share > 0 else 0.0
+    smaller = f"--dpi={int(dpi * scale)}" if dpi else f"--image_size={int(longer_side * scale)}"
     where, remedy = "", "free some memory"
     if space < memory:
         where = " in the address space, beside TensorFlow's libraries"
@@ -98,7 +100,7 @@ def check_memory(estimate: ResourceEstimate, longer_side: int) -> None:
         "the memory does not suffice",
         f"a run at this size needs about {needed / 1e9:.1f} GB, "
         f"{available / 1e9:.1f} GB are available{where}",
-        f"try --image_size={fits}" if fits >= 64 else remedy,
+        f"try {smaller}" if longer_side * scale >= 64 else remedy,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nst_tf.config import Config
-from nst_tf.config.fields import KEEP
+from nst_tf.config.fields import KEEP, UNITS_PER_INCH, print_length
 from nst_tf.config.schema import require_files
 from nst_tf.engine import pyramid
 from nst_tf.errors import InputError
@@ -19,6 +19,9 @@ from nst_tf.image.masks import Mask
 from nst_tf.image.resize import reduce
 from nst_tf.io import images
 from nst_tf.models import weights
+
+_DECIMALS = {"cm": 1, "mm": 0, "in": 2}
+"""In which the size of a print is told."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Inputs:
         profile: The ICC profile of the pixels of all images; None for sRGB.
         levels: The sizes of the optimization, from coarse to fine.
         alpha: The opacity of the result, [H, W] in [0, 1] of its size; None where all is opaque.
-        notes: What was taken as the region of each mask, one line each.
+        notes: The size of the print, and what was taken as the region of each mask, one line each.
         largest_pixels: The number of pixels of the largest file.
     """
 
@@ -137,6 +140,8 @@ def read_inputs(config: Config) -> Inputs:
     masks.build_regions(
         content_masks, style_masks, config.style_blend_weights, content.shape[:2], shapes
     )
+    if config.print_dpi:
+        notes.insert(0, _print_note(config, last.shape))
     images.check_output(
         config.output_image, last.shape, config.bit_depth, has_alpha=alpha is not None
     )
@@ -152,6 +157,17 @@ def read_inputs(config: Config) -> Inputs:
         tuple(notes),
         max(pixels),
     )
+
+
+def _print_note(config: Config, shape: tuple[int, int]) -> str:
+    """Describes the print in the unit that was given."""
+    unit = print_length(config.print_size).unit if config.print_size else "cm"
+    height, width = (
+        f"{round(side * UNITS_PER_INCH[unit] / config.print_dpi, _DECIMALS[unit]):g}"
+        for side in shape
+    )
+    note = f"{shape[1]}x{shape[0]} pixels, {width}x{height} {unit} at {config.print_dpi} dpi"
+    return note if config.dpi else f"{note}, the default"
 
 
 def _check_presence(config: Config) -> None:

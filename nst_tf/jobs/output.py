@@ -329,7 +329,9 @@ def encode(
     if alpha is not None:
         opacity = quantize(alpha * PIXEL_RANGE[1], 8 * pixels.itemsize)
         pixels = np.concatenate([pixels, opacity[:, :, np.newaxis]], axis=2)
-    return images.encode(pixels, suffix, settings, quality=quality, profile=profile)
+    return images.encode(
+        pixels, suffix, settings, quality=quality, profile=profile, dpi=config.print_dpi
+    )
 
 
 def read_back(
@@ -351,7 +353,8 @@ def read_back(
     """
     what, remedy = "the result cannot be read back", "check the disk and run again"
     try:
-        image = images.read_layers(path, config.max_pixels, profile).rgb
+        largest = images.MAX_RESULT_BYTES
+        image = images.read_layers(path, config.max_pixels, profile, largest).rgb
     except InputError as error:
         raise MachineError(what, str(error), remedy, where=path) from error
     if image.shape != shape:

@@ -108,7 +108,7 @@ def _run(
     inputs = read_inputs(config)
     output.check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config)
-    check_memory(expected, max(inputs.shape))
+    check_memory(expected, max(inputs.shape), config.print_dpi if config.print_size else 0)
     sha256, weights = load_weights(config, executor)
     plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
     found = None
