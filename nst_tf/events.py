@@ -80,6 +80,8 @@ class Planned:
         seconds: Expected time, or None where it is not known.
         seconds_per_evaluation: The same of one evaluation at full size, after which a request to
             stop is heeded.
+        tile_size: The longest side in pixels of the tiles in which large images are evaluated; 0
+            without tiles.
         iterations_done: Iterations before an interruption that the job continues; 0 for a new one.
         notes: What there is to say of the beginning, one line each: the size of the print, what was
             taken as the region of each mask, under which name the image is saved.
@@ -91,6 +93,7 @@ class Planned:
     memory_bytes: int
     seconds: float | None
     seconds_per_evaluation: float | None
+    tile_size: int = 0
     iterations_done: int = 0
     notes: tuple[str, ...] = ()
 
@@ -128,6 +131,7 @@ class Iteration:
         evaluations: Evaluations of loss and gradient so far.
         seconds: Time since the start, without that between an interruption and its continuation.
         done: The share of the planned work that is done, by pixels, from 0 to 1.
+        seconds_left: Time that the rest is expected to take at the pace of the current level.
         losses: The weighted loss terms of the current image.
         height: Of the current level, in pixels.
         width: Of the current level, in pixels.
@@ -139,6 +143,7 @@ class Iteration:
     evaluations: int
     seconds: float
     done: float
+    seconds_left: float
     losses: Losses
     height: int
     width: int

@@ -181,9 +181,14 @@ def _left_of_limits() -> list[int]:
     return [address_space_left(), _limit("RLIMIT_DATA") - private]
 
 
+_TENSORFLOW_BYTES = 1_200_000_000
+"""Address space that TensorFlow's libraries take beyond the memory that is used of them."""
+
+
 def address_space_left() -> int:
-    """Returns the number of bytes that this process can still map (`ulimit -v`)."""
-    return _limit("RLIMIT_AS") - int(psutil.Process().memory_info().vms)
+    """Returns the number of bytes that this process can still map and use (`ulimit -v`)."""
+    mapped = 0 if "tensorflow" in sys.modules else _TENSORFLOW_BYTES
+    return _limit("RLIMIT_AS") - int(psutil.Process().memory_info().vms) - mapped
 
 
 def _limit(name: str) -> int:

@@ -30,7 +30,8 @@ def iteration(number, **changes):
     losses = Losses({"content/block4_conv2": 1.5, "style/block1_conv1": 2.0, "tv": 0.25 * number})
     defaults = {
         "iteration": number, "num_iterations": 100, "evaluations": number + 1, "seconds": 10.0,
-        "done": 0.25, "losses": losses, "height": 3, "width": 5, "source": Source(),
+        "done": 0.25, "seconds_left": 30.0, "losses": losses, "height": 3, "width": 5,
+        "source": Source(),
     }  # fmt: skip
     return Iteration(**{**defaults, **changes})
 

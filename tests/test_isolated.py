@@ -220,8 +220,8 @@ PLANNED = Planned((PlannedLevel(20, 64, 3),), "float32", "CPU", 10**9, 8.5, None
     "message",
     [
         PLANNED,
-        Iteration(3, 8, 5, 1.25, 0.5, LOSSES, 20, 64),
-        Iteration(3, 8, 5, 1.25, 0.5, Losses({"tv": float("inf")}), 20, 64),
+        Iteration(3, 8, 5, 1.25, 0.5, 1.25, LOSSES, 20, 64),
+        Iteration(3, 8, 5, 1.25, 0.5, 1.25, Losses({"tv": float("inf")}), 20, 64),
         Saved(CONTENT, LOSSES, 8, 12.5, "all iterations were done", True),
         Checkpointed(CONTENT, 3, 0.25),
         Scoring(),

@@ -323,6 +323,7 @@ def test_optimizes_level_by_level_and_counts_over_all_levels(content, style, sty
     assert seen[0].done == pytest.approx(32 * 19 / work)
     assert seen[3].done == pytest.approx((3 * 32 * 19 + 48 * 29) / work)
     assert seen[-1].done == 1.0
+    assert seen[0].seconds_left > 0.0 == seen[-1].seconds_left
     evaluations = [event.evaluations for event in seen]
     assert evaluations == sorted(set(evaluations))
     assert found.evaluations == evaluations[-1]

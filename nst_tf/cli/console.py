@@ -38,6 +38,8 @@ def describe_plan(event: Planned) -> str:
         f"nst_tf {nst_tf.__version__}, {event.precision} on {event.device}; "
         f"iterations at {', '.join(levels)}; about {event.memory_bytes / 1e9:.1f} GB of memory"
     )
+    if event.tile_size:
+        text += f", in tiles of {event.tile_size} pixels"
     if event.seconds is None or event.seconds_per_evaluation is None:
         return text
     text += f" and {_duration(event.seconds)}"
@@ -69,7 +71,7 @@ def _loss(event: Iteration) -> str:
 
 
 def _time_left(event: Iteration) -> str:
-    return _duration(event.seconds * (1.0 / event.done - 1.0))
+    return _duration(event.seconds_left)
 
 
 class Lines:

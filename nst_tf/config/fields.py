@@ -421,7 +421,7 @@ else:
     _StyleNumber = Annotated[Whole, Field(ge=1, le=64)]
 
     Background = Annotated[str, BeforeValidator(_background)]
-    Bytes = Annotated[ByteSize, PlainSerializer(int)]
+    Bytes = Annotated[ByteSize, AfterValidator(int)]
     ImageSize = Annotated[Whole, WrapValidator(_size), PlainSerializer(lambda size: size)]
     File = Annotated[Path, BeforeValidator(as_path)]
     OptionalFile = File | None

@@ -88,6 +88,9 @@ class LevelBuilder:
         precision: What AdaIN images are computed in.
         tiling: Which images are evaluated in tiles.
         extra: Loss terms of the user's own.
+
+    Attributes:
+        tiling: Which images are evaluated in tiles.
     """
 
     def __init__(
@@ -107,7 +110,7 @@ class LevelBuilder:
         self._networks = networks
         self._styles = styles
         self._precision = precision
-        self._tiling = tiling
+        self.tiling = tiling
         self._extra = extra
         self._initial_images: dict[Level, ImageArray] = {}
         self._targets: tuple[Level, Targets] | None = None  # of the last level asked for only
@@ -116,7 +119,7 @@ class LevelBuilder:
         self, shape: tuple[int, int], precision: str = "float32"
     ) -> Objective | TiledObjective:
         """Returns the objective for images of a shape, in tiles where they are large."""
-        return self._networks.objective(precision, self._tiling.size_for(shape))
+        return self._networks.objective(precision, self.tiling.size_for(shape))
 
     def targets(self, level: Level) -> Targets:
         """Computes what an image of the level's size is compared with, in float32."""
@@ -304,7 +307,7 @@ class LevelBuilder:
             blend_shares(blend_weights, len(numbers)),
             self._initial.style_strength,
             style_moments=known or None,
-            tile_size=self._tiling.size_for,
+            tile_size=self.tiling.size_for,
         )
 
 

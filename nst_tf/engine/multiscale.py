@@ -1,6 +1,5 @@
 """Coarse-to-fine optimization of an image's pixels."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +86,8 @@ class MultiscaleOptimizer:
         self._callbacks = callbacks
         self._should_stop = should_stop
         self._began = began
-        self._work = [level.num_iterations * math.prod(level.shape) for level in levels]
+        self._work = [builder.tiling.work(level.shape) for level in levels]  # of an evaluation
+        self._level_began = began
         self._seconds_evaluating = 0.0
 
     def initial_state(self) -> OptimizationState:
@@ -116,6 +116,7 @@ class MultiscaleOptimizer:
                 self._builder.objective(self._levels[state.level].shape, state.precision),
                 self._builder.targets(self._levels[state.level]),
             )
+            self._level_began = time.monotonic()
             found = self._minimize(state, function)
             image = np.clip(function.image(found.x), *PIXEL_RANGE)
             iterations = state.iterations + found.iterations
@@ -213,14 +214,22 @@ class MultiscaleOptimizer:
         self, state: OptimizationState, step: optimizers.Step, function: LossFunction
     ) -> Iteration:
         height, width = self._levels[state.level].shape
+        iterations = [level.num_iterations for level in self._levels]
+        work = [a * b for a, b in zip(iterations, self._work, strict=True)]
         # At this level, too, where its second part is computed in float32.
-        done_before = sum(self._work[: state.level]) + state.level_iterations * height * width
+        at_level = (state.level_iterations + step.iteration) * self._work[state.level]
+        done = sum(work[: state.level]) + at_level
+        restored = int(state.optimizer_state.get("iterations", 0))
+        pace = (time.monotonic() - self._level_began) / (
+            (step.iteration - restored) * self._work[state.level]
+        )
         return Iteration(
             iteration=state.iterations + step.iteration,
-            num_iterations=sum(level.num_iterations for level in self._levels),
+            num_iterations=sum(iterations),
             evaluations=state.evaluations + step.evaluations,
             seconds=self._seconds(),
-            done=(done_before + step.iteration * height * width) / sum(self._work),
+            done=done / sum(work),
+            seconds_left=(sum(work) - done) * pace,
             # The last evaluation before a step is accepted is that of the accepted point.
             losses=function.last_losses(),
             height=height,

@@ -30,6 +30,10 @@ gradient, content activations and the map between the segments; and of a style i
 _BORDER = 48
 """Pixels by which a tile is longer with its border."""
 
+_PASSES = 1.5
+"""Passes of the network for an evaluation in tiles, whose forward pass is computed twice, relative
+to one at once."""
+
 _PAIR_BYTES = 24.0
 _HISTORY = 20
 _OTHER_OPTIMIZER_BYTES = {"lbfgs": 20.0, "l-bfgs-b": 1500.0, "adam": 100.0, "bfgs": 0.0}
@@ -65,6 +69,16 @@ class Tiling(NamedTuple):
         """
         return self.tile_size if math.prod(shape) > self.tile_size**2 else 0
 
+    def work(self, shape: tuple[int, int]) -> float:
+        """Returns the work of an evaluation, in pixels that are evaluated at once.
+
+        Args:
+            shape: Height and width of the image.
+        """
+        if not self.size_for(shape):
+            return math.prod(shape)
+        return _PASSES * (1.0 + _BORDER / self.tile_size) ** 2 * math.prod(shape)
+
 
 def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     """Chooses the largest tiles with which a run fits into memory, or none.
@@ -83,8 +97,9 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     sizes = [size for size in TILE_SIZES if size**2 <= most]
     if max(map(math.prod, shapes)) <= most:
         sizes.insert(0, 0)
-    available = system.available_memory() + system.memory_in_use()
-    budget = min(config.max_memory or math.inf, (1.0 - _MARGIN) * available)
+    available = min(system.available_memory(), system.address_space_left())
+    available += system.memory_in_use()
+    budget = config.max_memory or (1.0 - _MARGIN) * available
     for size in sizes:
         found = _tiling(levels, config, size)
         if found.memory_bytes <= budget:

@@ -5,7 +5,6 @@ precisions and with a style of twice the size, and to the seconds of evaluations
 """
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,9 +20,6 @@ from nst_tf.io.decoding import BYTES_PER_PIXEL
 
 _DECODING_BASE_BYTES = 0.15e9
 """Without TensorFlow, which is imported when all files are read."""
-
-_MAPPED_BYTES = 1_200_000_000
-"""Address space that TensorFlow's libraries take beyond the memory that is used of them."""
 
 _FLOP_PER_PIXEL = 1.445e6
 """Multiplications and additions of one evaluation of loss and gradient, up to block5_conv1."""
@@ -42,11 +38,13 @@ class ResourceEstimate(NamedTuple):
         memory_bytes: Peak memory, rather too high than too low.
         seconds: Time, or None with a GPU, whose speed is not known.
         seconds_per_evaluation: The same of one evaluation at full size.
+        tile_size: The longest side in pixels of the tiles of large images; 0 without tiles.
     """
 
     memory_bytes: int
     seconds: float | None
     seconds_per_evaluation: float | None
+    tile_size: int = 0
 
 
 def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -> ResourceEstimate:
@@ -64,12 +62,13 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     tiling = plan_tiling(levels, config)
     memory = round(max(tiling.memory_bytes, decoding))
     if _has_gpu(config):
-        return ResourceEstimate(memory, None, None)
+        return ResourceEstimate(memory, None, None, tiling.tile_size)
     precision = system.precision(config.precision, deterministic=config.deterministic)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
-    work = sum(level.num_iterations * math.prod(level.shape) for level in levels)
+    work = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
     seconds = _START_SECONDS + work * per_pixel
-    return ResourceEstimate(memory, seconds, math.prod(levels[-1].shape) * per_pixel)
+    evaluation = tiling.work(levels[-1].shape) * per_pixel
+    return ResourceEstimate(memory, seconds, evaluation, tiling.tile_size)
 
 
 def check_memory(estimate: ResourceEstimate, longer_side: int, dpi: int = 0) -> None:
@@ -83,8 +82,7 @@ def check_memory(estimate: ResourceEstimate, longer_side: int, dpi: int = 0) -> 
     Raises:
         MachineError: It needs more memory than is available; names the size that would fit.
     """
-    mapped = 0 if "tensorflow" in sys.modules else _MAPPED_BYTES
-    memory, space = system.available_memory(), system.address_space_left() - mapped
+    memory, space = system.available_memory(), system.address_space_left()
     available = max(0, min(memory, space))
     needed = estimate.memory_bytes
     if estimate.seconds is None or needed <= available:

@@ -78,6 +78,7 @@ def make_record(
         "seconds_checkpointing": round(seconds_checkpointing, 3),
         "peak_memory_bytes": system.peak_memory(),
         "peak_memory_bytes_expected": estimate.memory_bytes,
+        "tile_size": estimate.tile_size,
         "stop_reason": str(result.stop_reason),
         "precision": result.precision,
         "device": result.device,

@@ -167,7 +167,8 @@ class _Job:
         import_keras()
         from nst_tf.engine.stylizer import Stylizer
 
-        stylizer = Stylizer(self.config, weights=self.weights.result())
+        config = self.config.replace(tile_size=self.expected.tile_size)
+        stylizer = Stylizer(config, weights=self.weights.result())
         self.notify(self._planned(stylizer))
         if self.should_stop():
             return _STOPPED_EARLY
@@ -202,7 +203,12 @@ class _Job:
         )
         done = self.place.before.iterations if self.place.before else 0
         return Planned(
-            levels, stylizer.precision, stylizer.device, *self.expected, done, self.notes
+            levels,
+            stylizer.precision,
+            stylizer.device,
+            *self.expected,
+            iterations_done=done,
+            notes=self.notes,
         )
 
     def _writer(self) -> RunFolderWriter:
