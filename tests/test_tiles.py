@@ -26,7 +26,7 @@ from nst_tf.objective.targets import (
     masked_styles,
     weight_tensors,
 )
-from nst_tf.objective.tiled import TiledObjective, check_additive
+from nst_tf.objective.tiled import TiledObjective, TileFunctions, check_additive
 
 SHAPE = (70, 101)
 """Odd at every stride, and three by four tiles of 32 pixels."""
@@ -58,7 +58,7 @@ def objectives(weights, tile_size=32, *, dtype="float32", encoder=None, **settin
     model = vgg19_features([*spec.layers, *([encoder] * bool(encoder))], weights, dtype=dtype,
                            **network)  # fmt: skip
     whole = Objective(model, spec, encoder)
-    return whole, TiledObjective(whole, tile_size), loss
+    return whole, TiledObjective(TileFunctions(whole), tile_size), loss
 
 
 def targets_of(objective, loss, content, styles, **others):
@@ -230,7 +230,8 @@ def test_the_size_of_the_tiles_changes_the_last_digits_only(tiny_weights, image)
     targets = targets_of(whole, loss, image(*SHAPE), [image(90, 77)])
     x = image(*SHAPE)
     gradients = [
-        TiledObjective(whole, size).value_and_gradients(x, targets)[1] for size in (16, 48, 512)
+        TiledObjective(TileFunctions(whole), size).value_and_gradients(x, targets)[1]
+        for size in (16, 48, 512)
     ]
     for gradient in gradients[:2]:
         assert relative(gradient, gradients[2]) < 1e-5

@@ -618,6 +618,19 @@ class RuntimeSettings(Section):
         ge=0,
         le=1024,
     )
+    workers: Whole = setting(
+        0,
+        "the number of worker processes that share the tiles of a large image, to 256, 0 for none",
+        affects_result=False,
+        ge=0,
+        le=256,
+    )
+    cluster: str = setting(
+        "",
+        "the address of a dask.distributed scheduler whose workers share the tiles, as in "
+        "tcp://10.0.0.1:8786",
+        affects_result=False,
+    )
     max_memory: Bytes = setting(
         0,
         "the memory to use at most, as in 4GiB or 3500MB, 0 for nine tenths of what is free",

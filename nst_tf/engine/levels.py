@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from nst_tf.config import InitialSettings, LossSettings
+from nst_tf.engine.cluster import Cluster
 from nst_tf.engine.inputs import Inputs
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
@@ -87,6 +88,7 @@ class LevelBuilder:
         styles: Statistics of style images computed so far.
         precision: What AdaIN images are computed in.
         tiling: Which images are evaluated in tiles.
+        cluster: What computes the tiles; None for this process.
         extra: Loss terms of the user's own.
 
     Attributes:
@@ -102,6 +104,7 @@ class LevelBuilder:
         styles: StyleCache,
         precision: str,
         tiling: Tiling,
+        cluster: Cluster | None,
         extra: tuple[ExtraLoss, ...] = (),
     ) -> None:
         self._inputs = inputs
@@ -111,6 +114,8 @@ class LevelBuilder:
         self._styles = styles
         self._precision = precision
         self.tiling = tiling
+        self._cluster = cluster
+        self._tiled: dict[str, TiledObjective] = {}
         self._extra = extra
         self._initial_images: dict[Level, ImageArray] = {}
         self._targets: tuple[Level, Targets] | None = None  # of the last level asked for only
@@ -119,7 +124,16 @@ class LevelBuilder:
         self, shape: tuple[int, int], precision: str = "float32"
     ) -> Objective | TiledObjective:
         """Returns the objective for images of a shape, in tiles where they are large."""
-        return self._networks.objective(precision, self.tiling.size_for(shape))
+        if not self.tiling.size_for(shape):
+            return self._networks.objective(precision)
+        if precision not in self._tiled:
+            run = None
+            if self._cluster is not None:
+                run = self._cluster.runner(self._networks.recipe(precision))
+            self._tiled[precision] = TiledObjective(
+                self._networks.tile_functions(precision), self.tiling.tile_size, run
+            )
+        return self._tiled[precision]
 
     def targets(self, level: Level) -> Targets:
         """Computes what an image of the level's size is compared with, in float32."""

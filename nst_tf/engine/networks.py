@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 import keras
 
+from nst_tf import system
+from nst_tf._version import __version__
 from nst_tf.config import NetworkSettings
+from nst_tf.engine.cluster_worker import Recipe
 from nst_tf.engine.pyramid import SideLimit
 from nst_tf.errors import InputError
 from nst_tf.models import layer_features, vgg19_features
@@ -15,7 +18,7 @@ from nst_tf.models.adain import ENCODER_LAYER, AdaIN
 from nst_tf.models.weights import PACKAGED_SHA256, Parameters, load_vgg19
 from nst_tf.objective.graphs import Objective
 from nst_tf.objective.spec import ObjectiveSpec
-from nst_tf.objective.tiled import TiledObjective
+from nst_tf.objective.tiled import TileFunctions
 
 T = TypeVar("T")
 
@@ -63,31 +66,8 @@ class Networks:
         )
         self._in_use: dict[str, Any] = {}
 
-    def objective(self, precision: str, tile_size: int = 0) -> Objective | TiledObjective:
-        """Returns the objective with a network of "float32" or "bfloat16".
-
-        Args:
-            precision: What the network computes in.
-            tile_size: The longest side of tiles in which it is evaluated; 0 for none.
-
-        Raises:
-            InputError: It cannot be evaluated in tiles.
-        """
-        whole = self._whole(precision)
-        if not tile_size:
-            return whole
-        if self._network is not None:
-            raise InputError(
-                "the image is too large to be evaluated at once",
-                "another network than VGG19 cannot be evaluated in tiles",
-                "use a smaller image_size, or more memory",
-            )
-        return self._get(
-            f"objective {precision} in tiles of {tile_size}",
-            lambda: TiledObjective(whole, tile_size),
-        )
-
-    def _whole(self, precision: str) -> Objective:
+    def objective(self, precision: str) -> Objective:
+        """Returns the objective with a network of "float32" or "bfloat16"."""
         if self._network is not None:
             return self._get("objective", self._of_given_network)
         return self._get(f"objective {precision}", lambda: self._of_vgg19(precision))
@@ -95,11 +75,31 @@ class Networks:
     def adain(self, precision: str) -> AdaIN:
         """Returns the feed-forward network, computing in "float32" or "bfloat16"."""
         if self._encodes:
-            network = self._whole(precision).network
+            network = self.objective(precision).network
             return self._get(
                 f"AdaIN {precision}", lambda: AdaIN(network, **self._of_adain(precision))
             )
         return self._get(f"AdaIN alone {precision}", lambda: AdaIN(**self._of_adain(precision)))
+
+    def tile_functions(self, precision: str) -> TileFunctions:
+        """Returns what computes the tiles of large images, in "float32" or "bfloat16".
+
+        Raises:
+            InputError: The network is no VGG19.
+        """
+        if self._network is not None:
+            raise InputError(
+                "the image is too large to be evaluated at once",
+                "another network than VGG19 cannot be evaluated in tiles",
+                "use a smaller image_size, or more memory",
+            )
+        objective = self.objective(precision)
+        return self._get(f"tiles {precision}", lambda: TileFunctions(objective))
+
+    def recipe(self, precision: str) -> Recipe:
+        """Returns what other processes build the same tile functions from."""
+        versions = {"nst_tf": __version__, **system.versions()}
+        return Recipe(self._settings, self._spec, self._weights, self._encodes, precision, versions)
 
     def _of_adain(self, precision: str) -> dict[str, Any]:
         return {"dtype": precision, "convolutions": self._convolutions}
@@ -108,7 +108,7 @@ class Networks:
         """Returns the shortest side that a network other than VGG19 can process."""
         if self._network is None or not self._spec.layers:
             return None
-        strides = self._whole("float32").strides()
+        strides = self.objective("float32").strides()
         deepest = max(strides, key=lambda layer: strides[layer])
         return SideLimit(deepest, strides[deepest])
 

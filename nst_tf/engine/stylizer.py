@@ -14,13 +14,14 @@ import tensorflow as tf
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine import inputs, pyramid
+from nst_tf.engine.cluster import Cluster, open_cluster
 from nst_tf.engine.device import choose_precision, device_name
 from nst_tf.engine.inputs import ImageLike, Inputs, MaskLike
 from nst_tf.engine.levels import LevelBuilder, StyleCache
 from nst_tf.engine.multiscale import MultiscaleOptimizer
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.state import OptimizationState
-from nst_tf.engine.tiling import plan_tiling
+from nst_tf.engine.tiling import Tiling, plan_tiling
 from nst_tf.errors import InputError, MachineError
 from nst_tf.events import Callback, Losses, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, check_image, quantize
@@ -193,42 +194,58 @@ class Stylizer:
                 initial=initial,
             )
             levels = self._plan(given)
-            builder = self._builder(given, levels)
-            optimizer = MultiscaleOptimizer(
-                levels,
-                builder,
-                config.optimization,
-                precision=self.precision,
-                callbacks=callbacks,
-                should_stop=should_stop,
-                began=began,
-            )
-            if state is None:
-                if callbacks:
-                    preview = Preview(builder.in_color(builder.initial_image(levels[-1])))
-                    for callback in callbacks:
-                        callback(preview)
-                state = optimizer.initial_state()
-            outcome = optimizer.run(state)
-            image = builder.in_color(resize(outcome.image, levels[-1].shape))
-            if config.score:
+            tiling = plan_tiling(levels, config)
+            needs_tiles = any(map(tiling.size_for, (level.shape for level in levels)))
+            with open_cluster(config.runtime if needs_tiles else None) as cluster:
+                builder = self._builder(given, tiling, cluster)
+                builder.objective(levels[-1].shape)  # what cannot have tiles is refused at once
+                return self._optimized(builder, levels, state, callbacks, should_stop, began)
+
+    def _optimized(
+        self,
+        builder: LevelBuilder,
+        levels: Sequence[pyramid.Level],
+        state: OptimizationState | None,
+        callbacks: Sequence[Callback],
+        should_stop: Callable[[], bool] | None,
+        began: float,
+    ) -> Result:
+        config = self.config
+        optimizer = MultiscaleOptimizer(
+            levels,
+            builder,
+            config.optimization,
+            precision=self.precision,
+            callbacks=callbacks,
+            should_stop=should_stop,
+            began=began,
+        )
+        if state is None:
+            if callbacks:
+                preview = Preview(builder.in_color(builder.initial_image(levels[-1])))
                 for callback in callbacks:
-                    callback(Scoring())
-                losses = self._losses(builder, levels[-1], quantize(image))
-            else:
-                losses = outcome.own_losses()
-            return Result(
-                image=image,
-                losses=losses,
-                iterations=outcome.iterations,
-                evaluations=outcome.evaluations,
-                seconds=time.monotonic() - began,
-                seconds_evaluating=outcome.seconds_evaluating,
-                stop_reason=outcome.stop_reason,
-                failure=outcome.failure,
-                precision=outcome.precision,
-                device=self.device,
-            )
+                    callback(preview)
+            state = optimizer.initial_state()
+        outcome = optimizer.run(state)
+        image = builder.in_color(resize(outcome.image, levels[-1].shape))
+        if config.score:
+            for callback in callbacks:
+                callback(Scoring())
+            losses = self._losses(builder, levels[-1], quantize(image))
+        else:
+            losses = outcome.own_losses()
+        return Result(
+            image=image,
+            losses=losses,
+            iterations=outcome.iterations,
+            evaluations=outcome.evaluations,
+            seconds=time.monotonic() - began,
+            seconds_evaluating=outcome.seconds_evaluating,
+            stop_reason=outcome.stop_reason,
+            failure=outcome.failure,
+            precision=outcome.precision,
+            device=self.device,
+        )
 
     def losses(
         self,
@@ -313,7 +330,7 @@ class Stylizer:
             style_masks=style_masks,
         )
         level = self._plan(given)[-1]
-        return self._builder(given, [level]), level
+        return self._builder(given, plan_tiling([level], self.config), None), level
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:
         limit = self._networks.side_limit()
@@ -325,7 +342,7 @@ class Stylizer:
         limit = self._networks.side_limit()
         return pyramid.plan(content_shape, style_shapes, self.config, limit)[-1]
 
-    def _builder(self, given: Inputs, levels: Sequence[pyramid.Level]) -> LevelBuilder:
+    def _builder(self, given: Inputs, tiling: Tiling, cluster: Cluster | None) -> LevelBuilder:
         config = self.config
         return LevelBuilder(
             given,
@@ -334,7 +351,8 @@ class Stylizer:
             self._networks,
             self._styles,
             self.precision,
-            plan_tiling(levels, config),
+            tiling,
+            cluster,
             self._extra,
         )
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
+from nst_tf.errors import InputError
 
 BASE_BYTES = 1.05e9
 """Python, TensorFlow, the network and what oneDNN keeps."""
@@ -45,6 +46,9 @@ _LARGEST_STRIPS = 4_000_000
 
 _MARGIN = 0.1
 """The share of the free memory that is left over."""
+
+TILED_STYLE_LOSSES = ("gram", "moments")
+"""Those that are sums over positions."""
 
 TILE_SIZES = (2048, 1536, 1024, 768, 512, 384, 256)
 """Sizes that are chosen from. Their borders cost 5, 6, 10, 13, 20, 27 and 41 % more pixels."""
@@ -89,13 +93,29 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
 
     Returns:
         The choice; the smallest tiles where none fit.
+
+    Raises:
+        InputError: There have to be tiles, and the style loss is no sum over positions.
     """
+    found = _plan_tiling(levels, config)
+    is_tiled = any(map(found.size_for, _shapes(levels)))
+    if is_tiled and config.style_loss not in TILED_STYLE_LOSSES:
+        raise InputError(
+            "the image is too large to be evaluated at once",
+            f"style_loss {config.style_loss} cannot be evaluated in tiles: it is no sum over "
+            "positions",
+            f"use style_loss {' or '.join(TILED_STYLE_LOSSES)}, a smaller image_size, or more "
+            "memory",
+        )
+    return found
+
+
+def _plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     if config.tile_size:
         return _tiling(levels, config, config.tile_size)
     most = _LARGEST_STRIPS if system.is_x86_without_avx512() else math.inf
-    shapes = [shape for level in levels for shape in (level.shape, *level.style_shapes)]
     sizes = [size for size in TILE_SIZES if size**2 <= most]
-    if max(map(math.prod, shapes)) <= most:
+    if max(map(math.prod, _shapes(levels))) <= most:
         sizes.insert(0, 0)
     available = min(system.available_memory(), system.address_space_left())
     available += system.memory_in_use()
@@ -105,6 +125,10 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
         if found.memory_bytes <= budget:
             break
     return found
+
+
+def _shapes(levels: Sequence[Level]) -> list[tuple[int, int]]:
+    return [shape for level in levels for shape in (level.shape, *level.style_shapes)]
 
 
 def _tiling(levels: Sequence[Level], config: Config, tile_size: int) -> Tiling:
@@ -117,15 +141,17 @@ def _level_bytes(level: Level, config: Config, tile_size: int) -> float:
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
         arrays += _PAIR_BYTES * min(level.num_iterations, _HISTORY)
+    processes = max(1, config.workers)
     pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
     return (
         arrays * pixels
-        + _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES)
-        + _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES)
+        + _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES, processes)
+        + _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
+        + BASE_BYTES * config.workers
     )
 
 
-def _image_bytes(pixels: int, tile_size: int, whole: float, tiled: float) -> float:
+def _image_bytes(pixels: int, tile_size: int, whole: float, tiled: float, processes: int) -> float:
     if not tile_size or pixels <= tile_size**2:
         return whole * pixels
-    return tiled * pixels + _TILE_BYTES * (tile_size + _BORDER) ** 2
+    return tiled * pixels + processes * _TILE_BYTES * (tile_size + _BORDER) ** 2

@@ -71,14 +71,20 @@ class Task(NamedTuple):
     Attributes:
         method: Its name.
         segment: The number of the segment.
+        tile: The number of the tile in it.
         is_last: Whether no other segment is needed.
-        arguments: Nested structures of arrays.
+        x: The padded tile of the segment's input, [1, h, w, C].
+        part: What is measured of it.
+        others: Further arguments.
     """
 
     method: str
     segment: int
+    tile: int
     is_last: bool
-    arguments: tuple[Any, ...]
+    x: Any
+    part: Part | None
+    others: tuple[Any, ...] = ()
 
 
 Runner = Callable[[Iterable[Task]], Iterator[Any]]
@@ -89,17 +95,18 @@ class TileFunctions:
     """What is computed of single tiles.
 
     Args:
-        parts: The segments of a network.
-        spec: Which terms there are.
-        encoder_layer: The layer whose moments AdaIN is to be given.
+        objective: The objective of whole images.
+
+    Attributes:
+        objective: The same.
+        segments: The parts of its network.
     """
 
-    def __init__(
-        self, parts: Sequence[Segment], spec: ObjectiveSpec, encoder_layer: str | None
-    ) -> None:
-        self._parts = parts
-        self._spec = spec
-        self._encoder_layer = encoder_layer
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.segments = segments(objective.network)
+        self._spec = objective.spec
+        self._encoder_layer = objective.encoder_layer
         self._graphs = Graphs()
 
     def __call__(self, task: Task) -> Any:
@@ -108,12 +115,14 @@ class TileFunctions:
         Returns:
             What the method returns, as arrays.
         """
-        segment = self._parts[task.segment]
+        segment = self.segments[task.segment]
         function = partial(getattr(self, task.method), segment, task.is_last)
         found = self._graphs.run(
             f"{task.method} {task.segment} {task.is_last}",
             function,
-            *task.arguments,
+            task.x,
+            task.part,
+            *task.others,
         )
         return tf.nest.map_structure(_array, found)
 
@@ -220,23 +229,23 @@ class TiledObjective:
     """The objective in tiles, with the methods of `Objective` and their results.
 
     Args:
-        objective: The objective.
+        functions: What is computed of each tile.
         tile_size: The longest side of a tile in pixels, at least 16, without its border.
-        run: Runs tasks; one after the other when left out.
+        run: Runs tasks elsewhere; by default the functions do, one after the other.
 
     Raises:
         InputError: A term is not a sum over positions.
     """
 
-    def __init__(self, objective: Objective, tile_size: int, run: Runner | None = None) -> None:
+    def __init__(self, functions: TileFunctions, tile_size: int, run: Runner | None = None) -> None:
+        objective = functions.objective
         check_additive(objective.spec)
         self.spec = objective.spec
         self.encoder_layer = objective.encoder_layer
         self.network = objective.network
         self._objective = objective
         self._tile_size = tile_size
-        self._segments = segments(objective.network)
-        functions = TileFunctions(self._segments, self.spec, self.encoder_layer)
+        self._segments = functions.segments
         self._run = run or partial(map, functions)
         self._graphs = Graphs()
         self._last: tuple[Targets, list[list[tuple[Tile, Part]]]] | None = None
@@ -350,8 +359,8 @@ class TiledObjective:
         for number, tiles in enumerate(plan):
             source, is_last = maps[-1], number + 1 == len(plan)
             tasks = (
-                Task(method, number, is_last, (tile.padded.of(source)[np.newaxis], part))
-                for tile, part in tiles
+                Task(method, number, index, is_last, tile.padded.of(source)[np.newaxis], part)
+                for index, (tile, part) in enumerate(tiles)
             )
             output: Array | None = None
             for (tile, _), (found, given) in zip(tiles, self._run(tasks), strict=True):
@@ -373,8 +382,8 @@ class TiledObjective:
         for number in reversed(range(len(plan))):
             source = maps.pop()
             tasks = (
-                self._backward_task(number, tile, part, source, slopes, upstream)
-                for tile, part in plan[number]
+                self._backward_task(number, index, *each, source, slopes, upstream)
+                for index, each in enumerate(plan[number])
             )
             gradient = np.zeros(source.shape, np.float32)
             for (tile, _), found in zip(plan[number], self._run(tasks), strict=True):
@@ -385,6 +394,7 @@ class TiledObjective:
     def _backward_task(
         self,
         number: int,
+        index: int,
         tile: Tile,
         part: Part,
         source: Array,
@@ -401,7 +411,7 @@ class TiledObjective:
             slopes.tv if number == 0 else None,
         )
         x = tile.padded.of(source)[np.newaxis]
-        return Task("backward", number, upstream is None, (x, part, of_part, own))
+        return Task("backward", number, index, upstream is None, x, part, (of_part, own))
 
     def _plan_of(self, shape: tuple[int, int], targets: Targets) -> list[list[tuple[Tile, Part]]]:
         """Plans the tiles for targets, which are the same in all evaluations of a level."""
@@ -473,9 +483,8 @@ def check_additive(spec: ObjectiveSpec) -> None:
     if not spec.style_loss.additive:
         raise InputError(
             "the image is too large to be evaluated at once",
-            f"style_loss {spec.style_loss.name} cannot be evaluated in tiles: it is no sum over "
-            "positions",
-            "use style_loss gram or moments, a smaller image_size, or more memory",
+            f"style_loss {spec.style_loss.name} cannot be evaluated in tiles",
+            "use one that is a sum over positions, a smaller image_size, or more memory",
         )
     if spec.extra:
         names = ", ".join(term.name for term in spec.extra)
