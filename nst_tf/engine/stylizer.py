@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError, MachineError
 from nst_tf.events import Callback, Losses, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, check_image, quantize
+from nst_tf.image.masks import Mask
 from nst_tf.image.resize import resize
 from nst_tf.io.images import as_image
 from nst_tf.models.strips import convolution_class
 from nst_tf.models.weights import Parameters
 from nst_tf.objective.function import LossFunction
+from nst_tf.objective.graphs import StyleFeatures
 from nst_tf.objective.spec import ExtraLoss, spec_of
 from nst_tf.optimizers import StopReason
 
@@ -117,7 +120,7 @@ class Stylizer:
                 adain=self.config.init == "adain",
                 convolutions=convolution_class(self._longest_side()),
             )
-        self._styles = StyleCache()
+        self._styles = self._networks.shared("style statistics", _SharedStyles)
 
     def _longest_side(self) -> float:
         """Returns the longest side of results and styles, infinity where it is not known yet."""
@@ -345,6 +348,21 @@ class Stylizer:
         array = builder.in_optimized_colors(check_image(image, "evaluated"))
         function = LossFunction(self._networks.objective("float32"), builder.targets(level))
         return function.losses(array)
+
+
+class _SharedStyles(StyleCache):
+    """A cache that several stylizers use, which may run in several threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def features(
+        self, networks: Networks, style: ImageArray, shape: tuple[int, int], mask: Mask | None
+    ) -> StyleFeatures:
+        """Computes the statistics of a style image, or finds them, one thread at a time."""
+        with self._lock:
+            return super().features(networks, style, shape, mask)
 
 
 def stylize(
