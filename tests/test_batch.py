@@ -1,6 +1,8 @@
 """Batches and sweeps: which images are made, under which names, in which processes, and again."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import nst_tf
 from nst_tf import batch, jobs, main, system
@@ -25,6 +28,7 @@ from nst_tf.batch.sweeps import Report, as_variants
 from nst_tf.cli import batches, flags
 from nst_tf.config import Config
 from nst_tf.errors import InputError, InUseError, MachineError
+from nst_tf.events import Iteration
 from nst_tf.io import files, images
 from nst_tf.jobs.output import run_folder
 from nst_tf.jobs.planning import outline, plan
@@ -51,6 +55,14 @@ def small_flags(**settings):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def wait_for_rows(trace, rows, child):
+    """Waits until a run has appended so many rows to its trace."""
+    deadline = time.monotonic() + 240
+    while not trace.exists() or trace.read_bytes().count(b"\n") <= rows:
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def refusal(*argv):
@@ -425,12 +437,65 @@ def test_an_image_that_asks_for_memory_limits_how_many_are_made_at_once(tmp_path
     )
 
 
+def test_a_second_interrupt_kills_the_processes_at_once(tmp_path):
+    run_pictures = pictures(small(num_iterations=100_000), output_dir=tmp_path)
+
+    def interrupt(event):
+        if isinstance(event, BatchProgress) and event.share > 0.0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch.run(run_pictures, workers=1, callbacks=[interrupt])
+    assert children() == []
+    assert not run_pictures[0].config.output_image.exists()
+
+
+def on_terminal(*events):
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80)
+    with batches.display(3, terminal) as show:
+        for event in events:
+            show(event)
+    return screen.getvalue()
+
+
+def test_CMD_13_a_terminal_gets_one_bar_for_the_whole_batch():
+    text = on_terminal(BatchPlanned(3, 1, 1, 1_100_000_000, 20.0), BatchProgress(1, 3, 0.4, 90.0))
+    assert "3 images, 1 at once; each takes up to about 1.1 GB of memory; about 20 s" in text
+    assert "1/3 images" in text and "90 s left" in text
+
+
+def test_the_time_left_is_that_of_the_measured_cost(monkeypatch):
+    """By hand: 0.3 of the work in 30 s, after a start that is not measured, leaves 60 s for 0.6."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    whole = outline(small())
+    progress = execute._Progress([whole, whole])
+    losses = nst_tf.Losses({"tv": 1.0})
+    assert progress.event(0).seconds_left is None
+    clock[0] = 8.0
+    progress.update(0, Iteration(1, 10, 1, 0.5, 0.2, losses, 20, 64))
+    assert progress.event(0).seconds_left is None
+    clock[0] = 38.0
+    progress.update(0, Iteration(4, 10, 4, 30.5, 0.8, losses, 20, 64))
+    assert progress.event(0).share == pytest.approx(0.4)
+    assert progress.event(0).seconds_left == pytest.approx(60.0)
+    # What was done before an interruption is no work of this batch, nor is what is skipped.
+    progress.update(1, Iteration(6, 10, 6, 90.0, 0.5, losses, 20, 64))
+    assert progress.event(0).seconds_left == pytest.approx(35.0)
+    progress.end(1, counts=False)
+    assert progress.event(1).share == pytest.approx(0.8)
+    assert progress.event(1).images == 2
+
+
 def children():
-    return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if any("nst_tf.jobs.worker" in word for word in each.cmdline())
-    ]
+    """Returns the processes that run jobs, here and on the workers of a cluster on this machine."""
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it is ending
+            if any("nst_tf.jobs.worker" in word for word in each.cmdline()):
+                found.append(each)
+    return found
 
 
 def test_RUN_48_a_process_that_dies_costs_its_image_a_second_try_and_the_others_nothing(tmp_path):
@@ -566,6 +631,30 @@ def test_a_sweep_on_two_workers_of_dask_gives_the_same_bytes(one_by_one, cluster
     assert children() == []
 
 
+@pytest.mark.filterwarnings("default")  # those of dask
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_RUN_49_jobs_on_a_cluster_end_with_the_command_and_save(tmp_path, cluster):
+    folder = tmp_path / "out"
+    child = subprocess.Popen(
+        command.command(
+            CONTENT, STYLE, f"--output_dir={folder}", f"--cluster={cluster}",
+            *small_flags(num_iterations=100_000),
+        ),
+        env=command.environment(), start_new_session=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    trace = folder / "tubingen_the_scream.png.run" / "trace.csv"
+    wait_for_rows(trace, 2, child)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    deadline = time.monotonic() + 120
+    while children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children() == []
+    record = json.loads((trace.parent / "run.json").read_text())
+    assert not record["finished"] and record["iterations"] >= 2
+    assert (folder / "tubingen_the_scream.png").exists()
+
+
 def test_CMD_24_a_cluster_that_is_not_there_is_told_in_a_line(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="dask.distributed is not installed")
     run_pictures = pictures(small(), output_dir=tmp_path)
@@ -613,10 +702,7 @@ def test_RUN_49_a_batch_that_is_killed_three_times_makes_the_same_files(photos, 
             words(folder), env=command.environment(), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        deadline = time.monotonic() + 240
-        while not trace.exists() or trace.read_bytes().count(b"\n") <= rows:
-            assert child.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_for_rows(trace, rows, child)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
         killed_at.append([path.name for path in folder.glob("*.png")])
@@ -639,20 +725,18 @@ def test_RUN_49_a_batch_that_is_killed_three_times_makes_the_same_files(photos, 
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM")
-def test_RUN_14_a_batch_that_is_stopped_says_how_far_it_is(photos, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_RUN_14_a_batch_that_is_stopped_says_how_far_it_is(photos, tmp_path, workers):
     (photos / "b.PNG").write_text("no image")
     child = subprocess.Popen(
         command.command(
             f"--content_image={photos}", f"--style_image={STYLE}", f"--output_dir={tmp_path}",
-            *small_flags(num_iterations=100_000),
+            f"--workers={workers}", *small_flags(num_iterations=100_000),
         ),
         env=command.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     trace = tmp_path / "a_the_scream.png.run" / "trace.csv"
-    deadline = time.monotonic() + 240
-    while not trace.exists() or trace.read_bytes().count(b"\n") <= 2:
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_rows(trace, 2, child)
     child.terminate()
     out, err = child.communicate(timeout=120)
     assert child.returncode == 143

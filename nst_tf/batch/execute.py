@@ -19,6 +19,7 @@ from nst_tf.jobs.planning import Outline, outline
 from nst_tf.jobs.result import JobResult, Resume
 
 _POLL_SECONDS = 0.1
+_RETRY_SECONDS = 1.0
 _TRIES = 2
 """How often a job is begun whose process dies."""
 
@@ -153,6 +154,9 @@ def run(
     try:
         batch = _Batch(pictures, outlines, pool, overwrite, resume, notify, should_stop)
         return batch.run()
+    except BaseException:  # a second Ctrl-C, which waits for nothing
+        pool.kill()
+        raise
     finally:
         pool.close()
 
@@ -282,7 +286,7 @@ class _Batch:
         if isinstance(error, InUseError):
             now = time.monotonic()
             if now - self._in_use_since.setdefault(number, now) < _WAIT_SECONDS:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(0.0 if self._waiting else _RETRY_SECONDS)
                 self._waiting.append(number)
                 return True
         return False
@@ -301,6 +305,7 @@ class _Progress:
         }
         self._left_out: set[int] = set()
         self._done: dict[int, float] = {}
+        self._inherited: dict[int, float] = {}  # shares of images that an earlier batch did
         self._images = len(outlines)
         self._began: tuple[float, float] | None = None
         self._lock = threading.Lock()
@@ -308,9 +313,11 @@ class _Progress:
     def update(self, number: int, event: Iteration) -> None:
         """Takes in how far an image has come; what costs is measured from the first time on."""
         with self._lock:
+            if number not in self._done and event.iteration > 1:
+                self._inherited[number] = event.done
             self._done[number] = event.done
             if self._began is None:
-                self._began = time.monotonic(), self._share()
+                self._began = time.monotonic(), self._measured()
 
     def end(self, number: int, *, counts: bool) -> None:
         """Takes in that an image has ended.
@@ -322,16 +329,22 @@ class _Progress:
         with self._lock:
             self._done[number] = 1.0
             if counts and self._began is None:  # on a cluster
-                self._began = time.monotonic(), self._share()
+                self._began = time.monotonic(), self._measured()
             if not counts:
                 self._left_out.add(number)
 
     def _share(self) -> float:
         """Returns the share of the work that is done, without what was not to be done."""
+        return self._share_of(self._done) if len(self._work) > len(self._left_out) else 1.0
+
+    def _measured(self) -> float:
+        """Returns the share of the work that this batch did itself."""
+        return self._share() - self._share_of(self._inherited)
+
+    def _share_of(self, done: Mapping[int, float]) -> float:
         counted = {n: work for n, work in self._work.items() if n not in self._left_out}
-        total = sum(counted.values())
-        done = sum(work * self._done.get(number, 0.0) for number, work in counted.items())
-        return done / total if total else 1.0
+        total = sum(counted.values()) or 1.0
+        return sum(work * done.get(number, 0.0) for number, work in counted.items()) / total
 
     def event(self, done: int) -> BatchProgress:
         """Returns how far the batch has come.
@@ -342,8 +355,7 @@ class _Progress:
         with self._lock:
             share, left = self._share(), None
             if self._began is not None:
-                began, share_then = self._began
-                if share > share_then:
-                    rate = (share - share_then) / max(time.monotonic() - began, 1e-9)
-                    left = (1.0 - share) / rate
+                began, measured_then = self._began
+                if (gained := self._measured() - measured_then) > 0.0:
+                    left = (1.0 - share) / gained * (time.monotonic() - began)
             return BatchProgress(done, self._images, share, left)

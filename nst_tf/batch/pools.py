@@ -58,8 +58,11 @@ class Pool(Protocol):
             The future result.
         """
 
+    def kill(self) -> None:
+        """Ends the jobs at once, as far as that is possible."""
+
     def close(self) -> None:
-        """Lets go of processes and connections."""
+        """Lets go of processes and connections, when no job runs any more."""
 
 
 class InProcess:
@@ -93,6 +96,9 @@ class InProcess:
         else:
             future.set_result(result)
         return future
+
+    def kill(self) -> None:
+        """Does nothing: what ends the process or the thread ends the job."""
 
     def close(self) -> None:
         """Does nothing."""
@@ -134,16 +140,17 @@ class Processes:
             should_stop=should_stop,
         )
 
+    def kill(self) -> None:
+        """Kills the processes; what they have saved is whole."""
+        for worker in self._workers:
+            worker.kill()
+
     def close(self) -> None:
-        """Ends the processes; one that still runs a job saves its image first."""
-        ends = [
-            executor.submit(worker.close)
-            for executor, worker in zip(self._executors, self._workers, strict=True)
-        ]
-        for end in ends:
-            end.result()
+        """Ends the processes."""
         for executor in self._executors:
             executor.shutdown()
+        for worker in self._workers:
+            worker.close()
 
 
 class Cluster:
@@ -201,10 +208,15 @@ class Cluster:
             _run_on_worker, config.model_dump(mode="json"), self._threads[slot], overwrite, resume
         )
 
+    def kill(self) -> None:
+        """Closes the connection, at which the workers stop their jobs and save the images."""
+        self._client.close()
+
     def close(self) -> None:
         """Ends the child processes of the workers, and the connection."""
         try:
-            self._client.run(_end_idle)
+            if self._client.status == "running":
+                self._client.run(_end_idle, on_error="ignore")
         finally:
             self._client.close()
 
@@ -253,7 +265,10 @@ def _run_on_worker(
             should_stop=partial(_is_unwanted, dask_worker, task),
         )
     finally:
-        _idle.append(worker)
+        if _is_unwanted(dask_worker, task):  # nobody is left who would end the process
+            worker.close()
+        else:
+            _idle.append(worker)
 
 
 def _is_unwanted(dask_worker: Any, task: str) -> bool:

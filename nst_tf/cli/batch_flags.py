@@ -78,6 +78,8 @@ def take_files(given: dict[str, Any], flags: Mapping[str, Any], *, each: bool) -
         InputError: A folder or a pattern has no images, or a flag does not go with the others.
     """
     content_words = list(dict.fromkeys(map(expand_home, given.pop("content_image", []))))
+    if len(content_words) > 1:  # "" is what a comma at the end leaves
+        content_words = [word for word in content_words if word]
     is_batch = (
         each
         or any(name not in _MAKE_NO_BATCH for name in flags)

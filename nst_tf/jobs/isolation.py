@@ -121,6 +121,11 @@ class Worker:
             notify(Failed(error))
             raise
 
+    def kill(self) -> None:
+        """Ends the process at once; a job that runs there fails with a `WorkerError`."""
+        if self._child is not None:
+            self._child.kill()
+
     def close(self) -> None:
         """Ends the process, which saves the best image so far where a job runs."""
         if self._child is not None:
@@ -170,6 +175,10 @@ class _Child:
         with suppress(OSError):
             print(line, file=self._process.stdin, flush=True)
 
+    def kill(self) -> None:
+        """Kills the process."""
+        self._process.kill()
+
     def end(self) -> int:
         """Makes sure that the process ends, and returns its return code."""
         try:
@@ -177,7 +186,7 @@ class _Child:
                 self._process.stdin.close()  # type: ignore[union-attr]  # asks for the end
             self._process.wait(_GRACE_SECONDS)
         except BaseException:
-            self._process.kill()
+            self.kill()
             raise
         finally:
             self._process.wait()
