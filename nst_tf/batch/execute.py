@@ -11,7 +11,7 @@ from typing import Literal
 
 from nst_tf.batch.plan import Picture
 from nst_tf.batch.pools import Cluster, InProcess, Pool, Processes, as_error, is_death
-from nst_tf.errors import InputError, InUseError, NstError
+from nst_tf.errors import InputError, InUseError, MachineError, NstError
 from nst_tf.events import Event, Iteration
 from nst_tf.jobs.callbacks import CallbackList
 from nst_tf.jobs.estimate import START_SECONDS
@@ -26,6 +26,12 @@ _TRIES = 2
 _WAIT_SECONDS = 60.0
 """How long to wait for another process that holds the place of a job, as what is left of a batch
 that was killed holds it until it has saved."""
+
+_CANCELED = MachineError(
+    "the job is lost",
+    "the cluster has canceled it, as where its scheduler ends",
+    "give the same command again",
+)
 
 BatchStatus = Literal["finished", "nothing to do", "stopped", "failed", "not begun"]
 
@@ -148,9 +154,9 @@ def run(
         pool = Cluster(cluster, memory)
     elif workers:
         pool = Processes(min(workers, len(pictures)) or 1, memory)
-    notify = CallbackList(callbacks)  # type: ignore[arg-type]  # of a batch's own events
+    notify = CallbackList[BatchEvent](callbacks)
     seconds = _expected_seconds(outlines, pool.size)
-    notify(BatchPlanned(len(pictures), pool.size, pool.asked, memory, seconds))  # type: ignore[arg-type]
+    notify(BatchPlanned(len(pictures), pool.size, pool.asked, memory, seconds))
     try:
         batch = _Batch(pictures, outlines, pool, overwrite, resume, notify, should_stop)
         return batch.run()
@@ -196,7 +202,7 @@ class _Batch:
         pool: Pool,
         overwrite: bool,
         resume: Resume,
-        notify: CallbackList,
+        notify: CallbackList[BatchEvent],
         should_stop: Callable[[], bool] | None,
     ) -> None:
         self._pictures = pictures
@@ -205,6 +211,7 @@ class _Batch:
         self._resume = resume
         self._notify = notify
         self._asked = should_stop or (lambda: False)
+        self._thread = threading.current_thread()
         self._stopping = threading.Event()
         self._progress = _Progress(outlines)
         self._waiting = deque(range(len(pictures)))
@@ -220,7 +227,7 @@ class _Batch:
             if self._should_stop():
                 self._waiting.clear()
                 for future in self._running:
-                    future.cancel()  # only on a cluster are they not begun, or heed it
+                    future.cancel()  # by which jobs on a cluster are told; others ask
             while free and self._waiting:
                 self._begin(self._waiting.popleft(), free.popleft())
             done, _ = wait(self._running, _POLL_SECONDS, FIRST_COMPLETED)
@@ -228,36 +235,43 @@ class _Batch:
                 number, slot = self._running.pop(future)
                 free.append(slot)
                 self._end(number, future)
-            self._notify(self._progress.event(len(self._outcomes)))  # type: ignore[arg-type]
+            self._notify(self._progress.event(len(self._outcomes)))
         return [
             self._outcomes.get(number, Outcome(picture))
             for number, picture in enumerate(self._pictures)
         ]
 
+    def _is_own_thread(self) -> bool:
+        """Whether this is the thread of the batch, where a job runs that is in this process."""
+        return threading.current_thread() is self._thread
+
     def _should_stop(self) -> bool:
-        if not self._stopping.is_set() and self._asked():
+        if self._is_own_thread() and not self._stopping.is_set() and self._asked():
             self._stopping.set()
         return self._stopping.is_set()
 
     def _begin(self, number: int, slot: int) -> None:
-        # In this process, `submit` returns at the job's end: what asks for it is asked meanwhile.
-        in_process = isinstance(self._pool, InProcess)
-        future = self._pool.submit(
-            slot,
-            self._pictures[number].config,
-            overwrite=self._overwrite,
-            resume=self._resume,
-            callback=partial(self._on_event, number),
-            should_stop=self._should_stop if in_process else self._stopping.is_set,
-        )
+        future: Future[JobResult]
+        try:
+            future = self._pool.submit(
+                slot,
+                self._pictures[number].config,
+                overwrite=self._overwrite,
+                resume=self._resume,
+                callback=partial(self._on_event, number),
+                should_stop=self._should_stop,
+            )
+        except Exception as error:  # noqa: BLE001 - as where a cluster has ended
+            future = Future()
+            future.set_exception(error)
         self._running[future] = number, slot
 
     def _on_event(self, number: int, event: Event) -> None:
         """Handles an event of a job, in the thread that runs it."""
         if isinstance(event, Iteration):
             self._progress.update(number, event)
-            if isinstance(self._pool, InProcess):
-                self._notify(self._progress.event(len(self._outcomes)))  # type: ignore[arg-type]
+            if self._is_own_thread():
+                self._notify(self._progress.event(len(self._outcomes)))
 
     def _end(self, number: int, future: "Future[JobResult]") -> None:
         """Records what became of a job, or lets it wait for another try."""
@@ -265,14 +279,16 @@ class _Batch:
         try:
             outcome = Outcome(picture, future.result())
         except CancelledError:
-            return
+            if self._stopping.is_set():
+                return
+            outcome = Outcome(picture, error=_CANCELED)
         except Exception as error:  # noqa: BLE001 - one job ends no other
             if self._may_try_again(number, error):
                 return
             outcome = Outcome(picture, error=as_error(error))
         self._progress.end(number, counts=outcome.status != "nothing to do")
         self._outcomes[number] = outcome
-        self._notify(outcome)  # type: ignore[arg-type]
+        self._notify(outcome)
 
     def _may_try_again(self, number: int, error: Exception) -> bool:
         """Puts a job back whose process died for the first time, or whose place is in use."""

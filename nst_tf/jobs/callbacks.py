@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from nst_tf.config import ReportingSettings
 from nst_tf.errors import MachineError, warn
-from nst_tf.events import Callback, Checkpointed, Event, Iteration, Preview
+from nst_tf.events import Checkpointed, Event, Iteration, Preview
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
 from nst_tf.image.resize import resize
 from nst_tf.io import files
@@ -35,7 +36,10 @@ _SAVING_SHARE = 1 / 50
 """The largest share of the time that saving checkpoints may take."""
 
 
-class CallbackList:
+AnyEvent = TypeVar("AnyEvent")
+
+
+class CallbackList(Generic[AnyEvent]):
     """Calls several callbacks, none of which can end a job by failing.
 
     Args:
@@ -43,10 +47,10 @@ class CallbackList:
             again.
     """
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
+    def __init__(self, callbacks: Iterable[Callable[[AnyEvent], object]]) -> None:
         self._active = list(callbacks)
 
-    def __call__(self, event: Event) -> bool:
+    def __call__(self, event: AnyEvent) -> bool:
         """Passes an event on.
 
         Args:
@@ -361,7 +365,7 @@ class RunFolderWriter:
         fingerprint: Facts,
         environment: Facts,
         encode: Callable[[Pixels], bytes],
-        notify: CallbackList,
+        notify: CallbackList[Event],
         *,
         first_number: int = 0,
         begun: Checkpoint | None = None,
@@ -379,7 +383,7 @@ class RunFolderWriter:
         self.latest = Latest(folder / "latest.png", shape, encode)
         self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
         self._notify = notify
-        self._write = CallbackList([trace, self.snapshots, self.latest, self.checkpoints])
+        self._write = CallbackList[Event]([trace, self.snapshots, self.latest, self.checkpoints])
 
     def __call__(self, event: Event) -> bool:
         """Handles an event; returns whether a callback of the job asks for the end."""

@@ -14,7 +14,7 @@ from typing import Self, TextIO
 
 from nst_tf.config import Config
 from nst_tf.errors import MachineError, NstError, WorkerError, warn
-from nst_tf.events import Callback, Failed
+from nst_tf.events import Callback, Event, Failed
 from nst_tf.jobs import messages
 from nst_tf.jobs.callbacks import CallbackList
 from nst_tf.jobs.exits import explain_exit
@@ -102,7 +102,7 @@ class Worker:
         should_stop: Callable[[], bool] | None = None,
     ) -> JobResult:
         """Runs a job; arguments, result and errors are those of `isolated`."""
-        notify = CallbackList(callbacks)
+        notify = CallbackList[Event](callbacks)
         job = {
             "config": config.model_dump(mode="json"),
             "overwrite": overwrite,
@@ -213,7 +213,7 @@ def _keep_end(stderr: TextIO, printed: "deque[str]") -> None:
 
 
 def _follow(
-    child: _Child, notify: CallbackList, should_stop: Callable[[], bool]
+    child: _Child, notify: CallbackList[Event], should_stop: Callable[[], bool]
 ) -> JobResult | None:
     """Passes events on until the job ends; returns None where the process ended before."""
     stopping = False

@@ -14,7 +14,7 @@ import numpy as np
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.errors import MachineError, NstError, warn
-from nst_tf.events import Callback, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
+from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
 from nst_tf.jobs import output, places
@@ -80,7 +80,7 @@ def run(
         'finished'
     """
     began = time.monotonic()
-    notify = CallbackList(callbacks)
+    notify = CallbackList[Event](callbacks)
     try:
         with ThreadPoolExecutor(1, "nst_tf weights") as executor:
             return _run(config, overwrite, resume, notify, should_stop, began, executor)
@@ -101,7 +101,7 @@ def _run(
     config: Config,
     overwrite: bool,
     resume: Resume,
-    notify: CallbackList,
+    notify: CallbackList[Event],
     should_stop: Callable[[], bool] | None,
     began: float,
     executor: ThreadPoolExecutor,
@@ -168,7 +168,7 @@ class _Job:
     expected: ResourceEstimate
     notes: tuple[str, ...]
     began: float
-    notify: CallbackList
+    notify: CallbackList[Event]
     should_stop: Callable[[], bool]
 
     @property
