@@ -6,27 +6,25 @@ Each sheet is a row of results that differ in one setting. `docs/controls.md` sh
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import nst_tf
+from nst_tf.batch import Outcome
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files, images
 from nst_tf.losses import STYLE_LOSSES
-from nst_tf.models.weights import load_vgg19
 
 _ROOT = Path(__file__).parents[1]
 _IMAGES = _ROOT / "images"
 _SIZE = 256
-_GAP = 8
-_LABEL = 22
 
 Settings = Mapping[str, object]
 
@@ -129,48 +127,55 @@ def _mask(name: str, shape: tuple[int, int]) -> np.ndarray:
     return (ground if name.endswith("ground") else 1.0 - ground).astype(np.float32)
 
 
-def draw(sheet: Sheet, weights: Mapping[str, np.ndarray]) -> tuple[Image.Image, dict[str, object]]:
-    """Computes the results of a sheet and places them in a row.
+def draw(sheet: Sheet, path: Path) -> dict[str, object]:
+    """Computes the results of a sheet and saves them in a row.
 
     Args:
         sheet: What to draw.
-        weights: Parameters of VGG19.
+        path: The image file to write.
 
     Returns:
-        The sheet, and by label the loss of each result.
+        By label the loss of each result.
     """
-    content = images.read(_IMAGES / f"{sheet.content}.jpg")
-    styles = [images.read(_IMAGES / f"{name}.jpg") for name in sheet.styles]
-    figures: dict[str, object] = {}
-    results: dict[str, Image.Image] = {}
-    for label, settings in sheet.cells.items():
-        own = {"image_size": _SIZE, **sheet.common, **settings}
-        names = own.pop("content_masks", [])
-        masks = [_mask(str(name), content.shape[:2]) for name in names]
-        used = styles[: len(masks)] if masks else styles
-        config = nst_tf.Config(**own)
-        result = nst_tf.stylize(content, used, config, weights=weights, content_masks=masks)
-        figures[label] = {"loss": result.losses.total}
-        results[label] = Image.fromarray(quantize(result.image))
-        print(f"  {label}: {figures[label]}", flush=True)
-    return _row(results), figures
+    styles = [_IMAGES / f"{name}.jpg" for name in sheet.styles]
+    content = _IMAGES / f"{sheet.content}.jpg"
+    config = nst_tf.Config(
+        content_image=content, style_image=styles, **{"image_size": _SIZE, **sheet.common}
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        cells = {label: dict(settings) for label, settings in sheet.cells.items()}
+        for settings in cells.values():
+            if names := settings.pop("content_masks", None):
+                masks = [_write_mask(str(name), content, Path(folder)) for name in names]
+                settings |= {"content_masks": masks, "style_image": styles[: len(masks)]}
+        swept = nst_tf.sweep(
+            config,
+            cells,
+            output_dir=folder,
+            contact_sheet=f"sheet{path.suffix}",
+            cell_size=_SIZE,
+            callbacks=[_print_outcome],
+        )
+        for outcome in swept.outcomes:
+            if outcome.failure:
+                raise SystemExit(f"{outcome.picture.variant.label}: {outcome.failure}")
+        files.atomic_write(path, swept.contact_sheet.read_bytes())
+    return {
+        outcome.picture.variant.label: {"loss": outcome.result.record["loss"]}
+        for outcome in swept.outcomes
+    }
 
 
-def _row(results: Mapping[str, Image.Image]) -> Image.Image:
-    font = ImageFont.load_default(14)
-    scaled = []
-    for image in results.values():
-        height = round(image.height * _SIZE / image.width)
-        scaled.append(image.resize((_SIZE, height), Image.Resampling.LANCZOS))
-    height = max(image.height for image in scaled)
-    width = len(scaled) * (_SIZE + _GAP) - _GAP
-    sheet = Image.new("RGB", (width, height + _LABEL), "white")
-    pen = ImageDraw.Draw(sheet)
-    for number, (label, image) in enumerate(zip(results, scaled, strict=True)):
-        left = number * (_SIZE + _GAP)
-        pen.text((left, 2), label, "black", font)
-        sheet.paste(image, (left, _LABEL))
-    return sheet
+def _print_outcome(event: object) -> None:
+    if isinstance(event, Outcome) and event.result:
+        print(f"  {event.picture.variant.label}: loss {event.result.record['loss']}", flush=True)
+
+
+def _write_mask(name: str, content: Path, folder: Path) -> Path:
+    path = folder / f"{name}.png"
+    mask = quantize(255 * _mask(name, images.shape_of(content)))
+    files.atomic_write(path, images.encode(np.stack([mask] * 3, axis=-1), ".png", ""))
+    return path
 
 
 def main() -> None:
@@ -180,15 +185,11 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=_ROOT / "docs" / "controls")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    weights = load_vgg19("normalised").arrays
     record = arguments.folder / "figures.json"
     figures = json.loads(record.read_text()) if record.exists() else {}
     for name in arguments.names or SHEETS:
         print(name, flush=True)
-        sheet, figures[name] = draw(SHEETS[name], weights)
-        pixels = np.asarray(sheet)
-        data = images.encode(pixels, ".jpg", json.dumps({"sheet": name}))
-        files.atomic_write(arguments.folder / f"{name}.jpg", data)
+        figures[name] = draw(SHEETS[name], arguments.folder / f"{name}.jpg")
         files.atomic_write(record, (json.dumps(figures, indent=1) + "\n").encode())
 
 

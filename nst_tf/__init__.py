@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from nst_tf._version import __version__
 
 if TYPE_CHECKING:
-    from nst_tf import config, errors, events, jobs, losses, models, optimizers
+    from nst_tf import batch, config, errors, events, jobs, losses, models, optimizers
+    from nst_tf.batch import sweep
     from nst_tf.config import Config, load_config
     from nst_tf.engine.stylizer import Result, Stylizer, stylize
     from nst_tf.errors import InputError, MachineError, NstError, NumericalError
@@ -33,9 +34,10 @@ _MODULES = {
     "Stylizer": "engine.stylizer",
     "load_config": "config",
     "stylize": "engine.stylizer",
+    "sweep": "batch.sweeps",
 }
 _WITH_KERAS = ("engine", "losses", "objective")
-_SUBPACKAGES = ("config", "errors", "events", "jobs", "losses", "models", "optimizers")
+_SUBPACKAGES = ("batch", "config", "errors", "events", "jobs", "losses", "models", "optimizers")
 
 __all__ = [
     "Config",
@@ -48,6 +50,7 @@ __all__ = [
     "Result",
     "Stylizer",
     "__version__",
+    "batch",
     "config",
     "errors",
     "events",
@@ -57,6 +60,7 @@ __all__ = [
     "models",
     "optimizers",
     "stylize",
+    "sweep",
 ]
 
 

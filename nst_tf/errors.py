@@ -48,10 +48,24 @@ class MachineError(NstError):
     exit_code = 3
 
 
+class InUseError(MachineError):
+    """Another process holds the lock on a folder."""
+
+
+class WorkerError(MachineError):
+    """The process of a job died; what it saved until then is there."""
+
+
 class NumericalError(NstError):
     """The optimization cannot continue; the best image so far was kept."""
 
     exit_code = 4
+
+
+class BatchError(NstError):
+    """Some images of a batch failed; the others were made."""
+
+    exit_code = 1
 
 
 class StoppedError(NstError):

@@ -13,8 +13,8 @@ def main(argv: Sequence[str]) -> int:
         argv: The arguments, without the program's name.
 
     Returns:
-        The exit code: 0 finished, 2 wrong input, 3 the machine refused, 4 numerical failure,
-        70 a defect, 128 + N stopped by signal N.
+        The exit code: 0 finished, 1 some images of a batch failed, 2 wrong input, 3 the machine
+        refused, 4 numerical failure, 70 a defect, 128 + N stopped by signal N.
     """
     from nst_tf.cli import command  # not in the supervising process
 

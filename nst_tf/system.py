@@ -64,6 +64,9 @@ _GPU_DRIVERS = {
 """Device files of NVIDIA's drivers on Linux and in Windows' WSL, and of AMD's; the kind of
 TensorFlow that uses them; and the library of the driver, where it has one name."""
 
+THREADS_VARIABLES = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables with the number of threads of TensorFlow and of linear algebra."""
+
 _SAVING_SECONDS = 60
 """Processor time in which a run of any usual size ends its evaluation and saves the image."""
 
@@ -249,6 +252,11 @@ def keep_processor_time() -> None:
     if soft == hard != resource.RLIM_INFINITY:
         reserve = min(_SAVING_SECONDS, hard // 2)
         resource.setrlimit(resource.RLIMIT_CPU, (hard - reserve, hard))
+
+
+def resident_memory() -> int:
+    """Returns the resident size of this process, in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:

@@ -12,7 +12,7 @@ from nst_tf.errors import MachineError
 from nst_tf.events import Checkpointed, Iteration, Losses, Preview
 from nst_tf.io import files
 from nst_tf.jobs import callbacks, checkpoint
-from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Snapshots, Trace
+from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Latest, Snapshots, Trace
 from nst_tf.jobs.checkpoint import Checkpoint
 
 STATE = OptimizationState(0, "float32", 0, 0, 1, 1.0, 1.0, np.zeros((3, 5, 3), np.float32), {})
@@ -162,6 +162,49 @@ def test_an_image_that_is_not_due_is_not_copied(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_latest_image_has_one_size_and_is_written_every_five_seconds(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    first, path = tmp_path / "first.png", tmp_path / "latest.png"
+    first.write_bytes(b"first")
+    latest = Latest(path, (6, 10), lambda pixels: pixels.tobytes())
+    latest(Preview(np.zeros((6, 10, 3), np.float32), first))
+    assert path.read_bytes() == b"first"
+    clock[0] = 104.9
+    latest(iteration(1))
+    assert path.read_bytes() == b"first"
+    clock[0] = 105.0
+    latest(iteration(2))
+    assert path.read_bytes() == bytes([77] * 180)  # of 3x5 pixels, enlarged
+    latest.save(np.full((6, 10, 3), 9.0, np.float32))
+    assert path.read_bytes() == bytes([9] * 180)  # the last one whenever it comes
+
+
+def test_keeping_the_latest_image_takes_at_most_a_fiftieth_of_the_time(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    written = []
+
+    def slow(pixels):
+        written.append(clock[0])
+        clock[0] += 1.0
+        return b"image"
+
+    latest = Latest(tmp_path / "latest.png", (3, 5), slow)
+    for number in range(1, 20):
+        latest(iteration(number))
+        clock[0] += 10.0
+    assert written == [0.0, 51.0, 102.0, 153.0]
+
+
+def test_RUN_07_a_latest_image_that_cannot_be_written_is_one_warning(tmp_path, caplog):
+    latest = Latest(tmp_path / "missing" / "latest.png", (3, 5), lambda pixels: b"image", every=0.0)
+    for number in (1, 2, 3):
+        latest(iteration(number))
+    assert len(caplog.records) == 1
+    assert caplog.records[0].message.startswith("latest.png is not kept fresh from here on: ")
+
+
 def test_the_initial_image_is_saved_and_a_failure_is_a_warning(tmp_path, caplog):
     image = np.full((3, 5, 3), 76.6, np.float32)
     path = snapshots(tmp_path).save_initial(image)
@@ -222,7 +265,7 @@ def test_no_checkpoints_where_none_are_asked_for(tmp_path):
 def test_a_preview_has_the_path_of_its_file_when_callbacks_get_it(tmp_path):
     events = []
     write = callbacks.RunFolderWriter(
-        tmp_path, Config().reporting, 100, {}, {}, bytes, CallbackList([events.append])
+        tmp_path, Config().reporting, 100, (3, 5), {}, {}, bytes, CallbackList([events.append])
     )
     assert write(Preview(np.zeros((3, 5, 3), np.float32))) is False
     assert events[0].path == tmp_path / "first.png"

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from nst_tf.config import Config
+from nst_tf.io import images
 from tests.command import ROOT
 
 DOCS = ROOT / "docs"
@@ -46,13 +47,23 @@ def test_every_sheet_shown_exists_and_has_the_cells_that_are_drawn_now(gallery):
         assert list(figures[name]) == list(sheet.cells)
 
 
-def test_a_sheet_shows_its_results_side_by_side(gallery, weights):
+def test_a_sheet_shows_its_results_side_by_side(gallery, tmp_path):
     sheet = gallery.Sheet(
         {"one": {"seed": 1}, "two": {"seed": 2}},
         common={"image_size": 48, "style_scale": 1.0, "num_iterations": 0, "init": "noise"},
     )
-    drawn, figures = gallery.draw(sheet, weights)
-    assert drawn.size == (2 * 256 + 8, 171 + 22)
-    pixels = np.asarray(drawn)[22:].astype(int)
+    figures = gallery.draw(sheet, tmp_path / "sheet.png")
+    drawn = images.read(tmp_path / "sheet.png")
+    assert drawn.shape == (171 + 22, 2 * 256 + 8, 3)
+    pixels = drawn[22:]
     assert np.abs(pixels[:, :256] - pixels[:, 264:]).mean() > 5
     assert list(figures) == ["one", "two"]
+    assert figures["one"]["loss"] != figures["two"]["loss"]
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_the_masks_of_a_sheet_are_files_of_the_content_s_shape(gallery, tmp_path):
+    path = gallery._write_mask("sky", ROOT / "images" / "tubingen.jpg", tmp_path)
+    mask, _ = images.read_mask(path, "sky")
+    expected = gallery._mask("sky", images.shape_of(ROOT / "images" / "tubingen.jpg"))
+    np.testing.assert_allclose(mask, expected, atol=1 / 255)

@@ -94,7 +94,9 @@ def assert_finished_like(output, whole):
         row.split(",")[5:] for row in rows(whole)
     ]
     left = sorted(path.name for path in command.run_folder(output).iterdir())
-    assert left == ["config.yaml", "first.png", "run.json", "state", "trace.csv"]
+    assert left == [
+        "config.yaml", "first.png", "latest.png", "run.json", "state", "trace.csv"
+    ]  # fmt: skip
 
 
 def test_RUN_17_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, whole):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from nst_tf import jobs
 from nst_tf.config import Config
-from nst_tf.errors import InputError, MachineError, NstError
+from nst_tf.errors import InputError, MachineError, NstError, WorkerError
 from nst_tf.events import (
     Checkpointed,
     Failed,
@@ -30,6 +30,7 @@ from nst_tf.events import (
 )
 from nst_tf.jobs import JobResult, messages
 from nst_tf.jobs.exits import explain_exit
+from nst_tf.jobs.isolation import Worker
 from tests import command
 from tests.command import CONTENT, STYLE
 
@@ -100,6 +101,40 @@ def test_a_defect_in_the_child_is_told_with_its_traceback(tmp_path, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(NstError, match=r"internal error: Traceback.*ZeroDivisionError: a defect"):
         jobs.isolated(small(tmp_path / "o.png"))
+
+
+def test_a_worker_keeps_its_process_from_job_to_job_and_begins_another_after_a_death(tmp_path):
+    def kill(event):
+        if isinstance(event, Iteration):
+            children()[0].kill()
+
+    with Worker(threads=1) as worker:
+        assert children() == []
+        first = worker.run(small(tmp_path / "1.png"))
+        (child,) = children()
+        assert child.environ()["TF_NUM_INTRAOP_THREADS"] == "1"
+        with pytest.raises(InputError, match="no such file"):
+            worker.run(small(tmp_path / "2.png").replace(content_image=tmp_path / "c.png"))
+        second = worker.run(small(tmp_path / "3.png"))
+        assert children() == [child]
+        # What is built once is not built again.
+        assert second.record["seconds"] < first.record["seconds"] / 2
+        with pytest.raises(WorkerError, match="the run died of SIGKILL"):
+            worker.run(small(tmp_path / "4.png"), callbacks=[kill])
+        assert children() == []
+        assert worker.run(small(tmp_path / "5.png", num_iterations=0)).status == "finished"
+    assert children() == []
+
+
+def test_a_request_to_stop_holds_for_one_job_of_a_worker(tmp_path):
+    seen = []
+    with Worker() as worker:
+        stopped = worker.run(
+            small(tmp_path / "1.png", num_iterations=100_000),
+            callbacks=[seen.append], should_stop=lambda: len(seen) > 3,
+        )  # fmt: skip
+        assert stopped.status == "stopped"
+        assert worker.run(small(tmp_path / "2.png")).status == "finished"
 
 
 def test_warnings_arrive_at_the_logger(tmp_path, caplog):
@@ -301,7 +336,7 @@ def test_the_worker_without_a_job_ends():
         [sys.executable, "-m", "nst_tf.jobs.worker"], env=command.environment(),
         stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert done.returncode != 0
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_child_that_ends_without_a_result_is_an_error(tmp_path, monkeypatch):

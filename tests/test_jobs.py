@@ -112,6 +112,7 @@ def test_leaves_the_image_and_its_run_folder_and_nothing_else(finished):
         "iteration-2.png",
         "iteration-4.png",
         "iteration-6.png",
+        "latest.png",
         "run.json",
         "state",
         "trace.csv",

@@ -759,7 +759,9 @@ def test_OUT_17_a_finished_job_goes_on_with_more_iterations(tmp_path):
 def test_OUT_19_the_final_state_can_be_left_out(tmp_path):
     path = tmp_path / "x.png"
     jobs.run(small(path, num_iterations=3, keep_state=False))
-    assert names(run_folder(path)) == ["config.yaml", "first.png", "run.json", "trace.csv"]
+    assert names(run_folder(path)) == [
+        "config.yaml", "first.png", "latest.png", "run.json", "trace.csv"
+    ]  # fmt: skip
     events = []
     done = jobs.run(small(path, num_iterations=5), resume=True, callbacks=[events.append])
     assert events[0].notes == ("the run begins anew, as its final state was not kept (keep_state)",)

@@ -46,21 +46,30 @@ def size_of(path):
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    text = re.sub(r"^(python -m nst_tf\.main|nst-tf) | -o \S+| --num-iterations=\S+", " ", line)
+    text = re.sub(
+        r"^(python -m nst_tf\.main|nst-tf) | -o \S+| --num-iterations=\S+| --output_dir=\S+",
+        " ",
+        line,
+    )
     words = shlex.split(text, comments=True)
     output = tmp_path / "o.png"
+    is_batch = "--output_dir=" in line
     small = [
         "--image_size=110",
         "--style_scale=1",
         "--num_iterations=1",
-        f"--output_image={output}",
+        f"--output_dir={tmp_path}" if is_batch else f"--output_image={output}",
     ]
     quick = [] if "bfgs" not in line else ["--optimizer=l-bfgs-b"]
     if "--resume" in words:  # there is something to do only after a run
         begun = [word for word in words if word != "--resume"]
         assert main.main([*begun, *small, *quick]) == 0
     assert main.main([*words, *small, *quick]) == 0, capsys.readouterr().err
-    if not {"--help", "--dry_run"} & set(words):
+    if is_batch:
+        made = [path for path in tmp_path.glob("*.png") if path.name != "sweep.png"]
+        assert [max(size_of(path)) for path in made] == [110] * 4
+        assert (tmp_path / "sweep.png").exists() == ("--sweep" in words)
+    elif not {"--help", "--dry_run"} & set(words):
         assert max(size_of(output)) == 110
 
 
@@ -76,6 +85,7 @@ def examples(tmp_path_factory):
     text = "\n".join(block for language, block in BLOCKS if language == "python")
     assert text.count("image_size=") >= 4
     text = re.sub(r"image_size=\d+", "image_size=64, num_iterations=1", text)
+    assert text.count('output_dir="swept"') == 1
     text = text.replace('weights="imagenet"', "weights=None")  # downloads nothing
     (folder / "examples.py").write_text(text, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
@@ -90,6 +100,8 @@ def test_the_examples_save_their_images(examples):
         "stylized": (64, 20), "tubingen": (64, 20), "summer-palace": (64, 43), "job": (64, 20)
     }  # fmt: skip
     assert names["job"].status == "finished"
+    assert [outcome.status for outcome in names["swept"].outcomes] == ["finished"] * 4
+    assert size_of(folder / "swept" / "sweep.png")[0] == 2 * 256 + 8
 
 
 def test_the_examples_for_research_give_what_they_say(examples):

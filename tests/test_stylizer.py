@@ -23,6 +23,7 @@ from nst_tf.image.resize import resize
 from nst_tf.models.weights import Parameters
 from nst_tf.objective.graphs import Objective
 from nst_tf.optimizers import StopReason
+from tests import tiny_network
 from tests.command import PALACE, STYLE
 
 
@@ -467,7 +468,7 @@ def test_touches_neither_the_precision_nor_the_seeds_of_the_caller(content, styl
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
 
 
-def test_a_stylizer_computes_a_style_once_for_each_size(content, style, tiny_features, monkeypatch):
+def test_stylizers_of_a_network_compute_a_style_once_for_each_size(content, style, monkeypatch):
     computed = []
     style_features = Objective.style_features
 
@@ -477,7 +478,8 @@ def test_a_stylizer_computes_a_style_once_for_each_size(content, style, tiny_fea
 
     monkeypatch.setattr(Objective, "style_features", counted)
     config = settings(image_size=64, pyramid="32:1", num_iterations=1)
-    stylizer = nst_tf.Stylizer(config, network=tiny_features)
+    network = tiny_network.tiny_features()
+    stylizer = nst_tf.Stylizer(config, network=network)
     first = stylizer(content, style)
     assert len(computed) == 2  # one for each level
     again = stylizer(content, style.copy())
@@ -485,6 +487,11 @@ def test_a_stylizer_computes_a_style_once_for_each_size(content, style, tiny_fea
     np.testing.assert_array_equal(first.image, again.image)
     stylizer(content, style[::-1])
     assert len(computed) == 4
+    other = nst_tf.Stylizer(config.replace(style_weight=1e6), network=network)
+    assert other(content, style).losses.style > first.losses.style
+    assert len(computed) == 4
+    nst_tf.Stylizer(config, network=tiny_network.tiny_features(seed=2))(content, style)
+    assert len(computed) == 6
 
 
 def test_equal_networks_and_graphs_are_shared_by_stylizers(weights):

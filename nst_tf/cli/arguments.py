@@ -54,10 +54,13 @@ class Words(NamedTuple):
     Attributes:
         flags: Each flag with its value, as `--name=value`.
         files: The words that are no flags and no values of flags.
+        owners: For each of the files, the name of the flag whose value it follows, as a shell
+            writes `--content_image *.jpg`, or "".
     """
 
     flags: list[str]
     files: list[str]
+    owners: list[str]
 
 
 def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
@@ -78,17 +81,21 @@ def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
     """
     flags: list[str] = []
     files: list[str] = []
+    owners: list[str] = []
+    owner = ""
     left = list(argv)
     while left:
         word = left.pop(0)
         if word == "--":
             files += left
+            owners += [""] * len(left)
             break
         if not word.strip("-") or word.startswith("--=") or not word.startswith("-"):
             files.append(word)
+            owners.append(owner)
             continue
         written, equals, value = word.partition("=")
-        name = _name(written, known)
+        name = owner = _name(written, known)
         if known.get(name, True):
             if not equals and left and left[0].lower() in _BOOLEANS:
                 equals, value = "=", left.pop(0)
@@ -101,7 +108,7 @@ def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
                 )
             equals, value = "=", left.pop(0)
         flags.append(f"--{name}{equals}{value}")
-    return Words(flags, files)
+    return Words(flags, files, owners)
 
 
 def _name(written: str, known: Mapping[str, bool]) -> str:

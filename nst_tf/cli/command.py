@@ -40,8 +40,8 @@ def execute(argv: Sequence[str], received: Sequence[int]) -> int:
         received: Signals that ask for the end, as they come.
 
     Returns:
-        The exit code: 0 finished, 2 wrong input, 3 the machine refused, 4 numerical failure,
-        70 a defect, 128 + N stopped by signal N.
+        The exit code: 0 finished, 1 some images of a batch failed, 2 wrong input, 3 the machine
+        refused, 4 numerical failure, 70 a defect, 128 + N stopped by signal N.
     """
     try:
         with _streams():
@@ -73,15 +73,22 @@ def _execute(argv: Sequence[str], received: Sequence[int]) -> None:
     elif command.dry_run:
         print(to_yaml(command.config), end="", flush=True)
         _print_plan(command)
+    elif command.batch is not None:
+        from nst_tf.cli import batches
+
+        batches.run(command.batch, received, overwrite=command.overwrite, resume=command.resume)
     else:
         _run(command, received)
 
 
 def _print_plan(command: "Command") -> None:
     """Prints what the run would do as comments, so that all that is printed can be a YAML file."""
-    from nst_tf.cli import console
+    from nst_tf.cli import batches, console
     from nst_tf.jobs.planning import plan
 
+    if command.batch is not None:
+        batches.print_plan(command.batch, overwrite=command.overwrite)
+        return
     planned = plan(command.config, overwrite=command.overwrite)
     for line in (*planned.notes, console.describe_plan(planned)):
         console.print_line(f"# {line}")

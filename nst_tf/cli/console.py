@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import nst_tf
 from nst_tf.config import Config
+from nst_tf.errors import printable
 from nst_tf.events import Callback, Event, Iteration, Planned, Preview, Saved, Scoring
 from nst_tf.system import display_path
 
@@ -22,6 +23,12 @@ def print_line(text: str) -> None:
     """Prints a line where anybody reads it: a closed pipe ends no run."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
+
+
+def print_error(text: str) -> None:
+    """Prints an error to stderr, in one line of printable ASCII, where anybody reads it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(printable(f"nst_tf: error: {text}"), file=sys.stderr, flush=True)
 
 
 def describe_plan(event: Planned) -> str:
@@ -42,9 +49,9 @@ def describe_plan(event: Planned) -> str:
         text += f", in tiles of {event.tile_size} pixels"
     if event.seconds is None or event.seconds_per_evaluation is None:
         return text
-    text += f" and {_duration(event.seconds)}"
+    text += f" and {describe_duration(event.seconds)}"
     if event.seconds_per_evaluation > 10:
-        text += f"; stopping takes up to {_duration(event.seconds_per_evaluation)}"
+        text += f"; stopping takes up to {describe_duration(event.seconds_per_evaluation)}"
     return text
 
 
@@ -71,7 +78,7 @@ def _loss(event: Iteration) -> str:
 
 
 def _time_left(event: Iteration) -> str:
-    return _duration(event.seconds_left)
+    return describe_duration(event.seconds_left)
 
 
 class Lines:
@@ -108,7 +115,7 @@ class Lines:
         if self._every and event.iteration % self._every == 0:
             print_line(
                 f"iteration {event.iteration}/{event.num_iterations}  {describe_losses(event)}  "
-                f"{_duration(event.seconds)}, {_time_left(event)} left"
+                f"{describe_duration(event.seconds)}, {_time_left(event)} left"
             )
 
     def _print_result(self, event: Saved) -> None:
@@ -118,7 +125,8 @@ class Lines:
                 name += f" ({display_path(self._output)} was kept)"
             print_line(
                 f"saved {name}: loss {event.losses.total:.5g}, "
-                f"{event.iterations} iterations, {_duration(event.seconds)}; {event.stop_reason}"
+                f"{event.iterations} iterations, {describe_duration(event.seconds)}; "
+                f"{event.stop_reason}"
             )
 
 
@@ -167,7 +175,8 @@ def display(config: Config, console: "Console | None" = None) -> Iterator[Callba
         yield show
 
 
-def _duration(seconds: float) -> str:
+def describe_duration(seconds: float) -> str:
+    """Writes a duration in seconds, minutes or hours, whichever suits it."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 6000:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from absl import flags
 
 import nst_tf
-from nst_tf.cli.arguments import names_file, read_words, split_files
+from nst_tf.batch.plan import is_pattern
+from nst_tf.cli.arguments import Words, names_file, read_words, split_files
+from nst_tf.cli.batch_flags import BATCH_FLAGS, BatchCommand, plan_batch, take_files
 from nst_tf.config.files import given_settings, load_config, recall_config
 from nst_tf.config.schema import Config, metadata, require_files, section_of
 from nst_tf.config.yaml import scalar
@@ -18,6 +20,7 @@ from nst_tf.jobs.output import record_folder
 from nst_tf.system import expand_home
 
 _SWITCHES = {
+    "each": "make an image of each style, in place of one of all styles",
     "overwrite": "let the finished image replace any file at output_image",
     "resume": "continue a run that was interrupted or had fewer iterations, or begin it",
     "dry_run": "print all settings as YAML, with the plan in comments, and exit",
@@ -35,11 +38,12 @@ class Command(NamedTuple):
     """The parsed command line.
 
     Attributes:
-        config: The settings of the run.
+        config: The settings of the run, or those that all images of a batch have.
         overwrite: Whether any file at `output_image` may be replaced.
         resume: Whether to continue an interrupted run.
         dry_run: Whether to print the settings and exit.
         answer: The text to print in place of a run, of the help or the version, or "".
+        batch: What is made of several images or settings; None for a run of one image.
     """
 
     config: Config
@@ -47,11 +51,13 @@ class Command(NamedTuple):
     resume: bool = False
     dry_run: bool = False
     answer: str = ""
+    batch: BatchCommand | None = None
 
 
 _USAGE = """\
 usage: nst-tf CONTENT STYLE [STYLE ...] [-o OUT] [--KEY=VALUE ...]
        nst-tf --config=FILE.yaml [--KEY=VALUE ...]
+       nst-tf --content_image FILE ... --style_image FILE ... --output_dir=FOLDER [--each]
 `python -m nst_tf` and `python -m nst_tf.main` are the same command. Lists of files have commas, or
 their flag is repeated; hyphens in the name of a flag mean underscores.
 """
@@ -68,8 +74,9 @@ def parse(argv: Sequence[str]) -> Command:
     """Parses the command line and the configuration file that it names.
 
     A path in a flag is relative to the current folder, and `~` in it is the home folder. Words
-    without a flag are the content image and the style images. `--style_image` and the masks are
-    lists of files with commas, and may be repeated; weights and layers are lists with commas.
+    without a flag are the content image and the style images. `--content_image`, `--style_image`
+    and the masks are lists of files with commas, and may be repeated; weights and layers are lists
+    with commas. The images are files, folders or patterns.
 
     Args:
         argv: The arguments, without the program's name.
@@ -95,49 +102,62 @@ def parse(argv: Sequence[str]) -> Command:
         for name in Config.model_fields
         if defined[name].present
     }
-    _add_files(given, words.files)
+    _add_files(given, words)
     if defined["config"].present and defined["rerun"].present:
         raise InputError(
             "--config and --rerun do not go together",
             "both set everything",
             "leave one of them out, and change single settings by flags",
         )
+    batch_flags = {name: defined[name].value for name in BATCH_FLAGS if defined[name].present}
+    asked = take_files(given, batch_flags, each=defined["each"].value)
     if defined["config"].present:
         config = load_config(expand_home(defined["config"].value), given)
     elif defined["rerun"].present:
         config = _recalled(Path(expand_home(defined["rerun"].value)), given)
     else:
         config = given_settings(given)
-    require_files(config)
+    batch = None
+    if asked is None:
+        require_files(config)
+    else:
+        batch = plan_batch(config, asked)
     return Command(
         config,
         overwrite=defined["overwrite"].value,
         resume=defined["resume"].value,
         dry_run=defined["dry_run"].value,
+        batch=batch,
     )
 
 
-def _add_files(given: dict[str, Any], files: Sequence[str]) -> None:
-    """Adds the content image and the style images that are given without a flag."""
+def _add_files(given: dict[str, Any], words: Words) -> None:
+    """Adds the content images and the style images that are given without a flag."""
+    files = words.files
     for word in files:
         _check_file(word)
     if not files:
         return
     if "content_image" in given:
-        raise InputError(
-            f"unexpected argument {files[0]!r}",
-            "the content image is given by its flag",
-            "give the style images by theirs, or all images without flags: CONTENT STYLE",
-        )
+        for word, owner in zip(files, words.owners, strict=True):
+            if owner not in ("content_image", "style_image"):
+                raise InputError(
+                    f"unexpected argument {word!r}",
+                    "the content image is given by its flag",
+                    "give the style images by theirs, or all images without flags: CONTENT STYLE",
+                )
+            given[owner] = [*given[owner], *split_files(word)]
+        return
     *inputs, last = files
-    is_output = not names_file(last) and len(inputs) > 1 and all(map(names_file, inputs))
+    is_input = names_file(last) or is_pattern(last)
+    is_output = not is_input and len(inputs) > 1 and all(map(names_file, inputs))
     if is_output and "output_image" not in given:
         raise InputError(
             f"unexpected argument {last!r}",
             "no such file, and all images without a flag are read",
             f"write -o {last} if it is the image to write",
         )
-    given["content_image"] = files[0]
+    given["content_image"] = [files[0]]
     styles = [name for word in files[1:] for name in split_files(word)]
     if styles:
         given["style_image"] = [*styles, *given.get("style_image", [])]
@@ -176,6 +196,8 @@ def help_text() -> str:
     """Returns the text of `--help`: one line for each flag."""
     lines = [*_USAGE.splitlines(), "", "Command"]
     lines += [_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
+    lines += ["", "Several images"]
+    lines += [_line(name, text) for name, text in BATCH_FLAGS.items()]
     for heading, group in itertools.groupby(
         Config.model_fields.items(), lambda item: section_of(item[0]).heading
     ):
@@ -193,10 +215,15 @@ def _define() -> _Flags:
     for name, text in _SWITCHES.items():
         _define_flag(defined, name, text, boolean=True, default=False)
     for name, field in Config.model_fields.items():
-        if metadata(name).repeatable:
+        if _is_list(name):
             flags.DEFINE_multi_string(name, None, field.description, flag_values=defined)
         else:
             _define_flag(defined, name, field.description or "", boolean=field.annotation is bool)
+    for name, text in BATCH_FLAGS.items():
+        if name == "sweep":
+            flags.DEFINE_multi_string(name, None, text, flag_values=defined)
+        else:
+            _define_flag(defined, name, text)
     return defined
 
 
@@ -225,10 +252,15 @@ class _SingleFlag(flags.Flag):  # type: ignore[misc]
 
 def _value(name: str, given: Any) -> Any:
     """Splits lists of files, and converts the text of a number; the schema reads all other text."""
-    if metadata(name).repeatable:
+    if _is_list(name):
         return [file for text in given for file in split_files(text)]
     field = Config.model_fields[name]
     return scalar(given) if field.annotation in (int, float) and isinstance(given, str) else given
+
+
+def _is_list(name: str) -> bool:
+    """Whether a flag takes several files, as that of the content image does for a batch."""
+    return metadata(name).repeatable or name == "content_image"
 
 
 def _line(name: str, text: str) -> str:

@@ -19,6 +19,10 @@ _CHILD = "NST_TF_CHILD"
 """The environment variable that tells a process that it is the child: a descriptor for what
 libraries print, or "-1" for none."""
 
+_TOLD = {91: 1}
+"""Exit codes of the child, and those of the command that they stand for: a library that ends the
+process does so with 1, too."""
+
 _READ_SECONDS = 1.0
 """How long to wait for what a dead child printed, which nothing but a process of its own delays."""
 
@@ -58,6 +62,8 @@ def run_in_subprocess() -> int:
         reader.start()
         code = child.wait()
     reader.join(_READ_SECONDS)
+    if code in _TOLD:
+        return _TOLD[code]
     error = explain_exit(code, bytes(printed))
     if error is None:
         return code
@@ -113,7 +119,8 @@ def _run_child(descriptor: int) -> int:
             from nst_tf import system
 
             system.keep_processor_time()
-        return command.execute(argv, received)
+        code = command.execute(argv, received)
+        return next((told for told, meant in _TOLD.items() if meant == code), code)
 
 
 def _stop_with_parent(received: list[int]) -> None:

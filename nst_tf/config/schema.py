@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -288,19 +288,41 @@ def _output_name(given: Mapping[str, Any]) -> Path:
     Args:
         given: The content image and the style images, where they are given.
     """
+    content = given.get("content_image") or Path("content")
     styles = given.get("style_image") or (Path("style"),)
+    return Path(f"{joint_name(content.stem, [style.stem for style in styles])}.png")
+
+
+def joint_name(content: str, styles: Sequence[str]) -> str:
+    """Joins the names of a content image and of style images to that of their result.
+
+    Args:
+        content: The name of the content image, without suffix.
+        styles: The names of the style images.
+
+    Returns:
+        A name for a file, without suffix, as in "photo_a_b_and_2_more".
+    """
     shown_styles = styles if len(styles) <= 3 else styles[:2]
-    names = [_usable(given.get("content_image") or Path("content"), "content")]
-    names += [_usable(style, "style") for style in shown_styles]
+    names = [name_part(content, "content")]
+    names += [name_part(style, "style") for style in shown_styles]
     if len(shown_styles) < len(styles):
         names.append(f"and_{len(styles) - len(shown_styles)}_more")
-    return Path("_".join(names) + ".png")
+    return "_".join(names)
 
 
-def _usable(path: Path, otherwise: str) -> str:
-    """Returns the stem of a file as a part of another name that is neither hidden nor a flag."""
-    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]+', "_", path.stem)  # what Windows allows in none
-    while len(name.encode(errors="surrogatepass")) > 60:  # so that four of them fit into a name
+def name_part(text: str, otherwise: str) -> str:
+    """Makes a text a part of a file's name that is neither hidden nor a flag.
+
+    Args:
+        text: Any.
+        otherwise: What to use where nothing is left.
+
+    Returns:
+        At most 60 bytes, so that four of them fit into a name.
+    """
+    name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]+', "_", text)  # what Windows allows in none
+    while len(name.encode(errors="surrogatepass")) > 60:
         name = name[:-1]
     return name.lstrip(" .-").rstrip(" .") or otherwise
 
@@ -620,15 +642,15 @@ class RuntimeSettings(Section):
     )
     workers: Whole = setting(
         0,
-        "the number of worker processes that share the tiles of a large image, to 256, 0 for none",
+        "the number of processes that share the images of a batch or the tiles of a large image, "
+        "0 for the command's own, to 256",
         affects_result=False,
         ge=0,
         le=256,
     )
     cluster: str = setting(
         "",
-        "the address of a dask.distributed scheduler whose workers share the tiles, as in "
-        "tcp://10.0.0.1:8786",
+        "the address of a dask scheduler, whose workers share them, as in tcp://host:8786",
         affects_result=False,
     )
     max_memory: Bytes = setting(

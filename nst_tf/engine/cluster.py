@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from nst_tf.config import RuntimeSettings
 from nst_tf.engine import cluster_worker
 from nst_tf.engine.cluster_worker import Missing, Recipe
+from nst_tf.engine.connection import connect, start_workers
 from nst_tf.errors import MachineError, NstError
 from nst_tf.objective.tiled import Task
 
 if TYPE_CHECKING:
     import distributed
 
-_SECONDS_TO_CONNECT = 30
+_SECONDS_FOR_WORKERS = 60
 _TASKS_PER_WORKER = 2
 """Tasks at a worker at once, so that it need not wait for the next one."""
 
@@ -37,41 +38,25 @@ def open_cluster(settings: RuntimeSettings | None) -> Iterator["Cluster | None"]
         The cluster, or None where neither is set.
 
     Raises:
-        MachineError: dask.distributed is not installed, or nothing answers at the address.
+        InputError: The address is none.
+        MachineError: dask.distributed is not installed, nothing answers, or there is no worker.
     """
     if settings is None or not (settings.workers or settings.cluster):
         yield None
         return
-    try:
-        import distributed
-    except ImportError as error:
-        raise MachineError(
-            "cannot use several processes",
-            "dask.distributed is not installed",
-            'install nst_tf with its extra "cluster", or leave out --workers and --cluster',
-        ) from error
     with contextlib.ExitStack() as stack:
         address = settings.cluster
         if not address:
-            address = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=settings.workers,
-                    threads_per_worker=1,
-                    memory_limit=0,  # as the plan of the tiles decides
-                    dashboard_address=":0",
-                    silence_logs="CRITICAL",
-                )
-            ).scheduler_address
+            address = stack.enter_context(start_workers(settings.workers)).scheduler_address
+        client = stack.enter_context(connect(address))
         try:
-            client = stack.enter_context(
-                distributed.Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-            )
-            client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
-        except (OSError, TimeoutError) as error:
+            client.wait_for_workers(1, timeout=_SECONDS_FOR_WORKERS)
+        except TimeoutError as error:
             raise MachineError(
                 "cannot use the cluster",
-                f"no worker answers at {address} within {_SECONDS_TO_CONNECT} s",
-                "start its scheduler and workers, or leave out --cluster",
+                f"it has no worker, also after {_SECONDS_FOR_WORKERS} s",
+                "start workers with dask worker ADDRESS",
+                where=address,
             ) from error
         yield Cluster(client, settings.threads or 1)
 
@@ -142,11 +127,13 @@ class ClusterRunner:
 
     def _workers(self) -> list[str]:
         with _cluster_errors():
-            workers = sorted(self._client.scheduler_info(n_workers=-1)["workers"])
-            if not workers:  # the last one died, and is about to be replaced
-                self._client.wait_for_workers(1, timeout=_SECONDS_TO_CONNECT)
+            info = self._client.scheduler_info(n_workers=-1)
+            if "workers" not in info:
+                raise OSError("the connection is closed")
+            if not info["workers"]:  # the last one died, and is about to be replaced
+                self._client.wait_for_workers(1, timeout=_SECONDS_FOR_WORKERS)
                 return self._workers()
-            return workers
+            return sorted(info["workers"])
 
     def _submit(self, task: Task, number: int, workers: list[str]) -> "distributed.Future":
         place = task.segment, task.tile
@@ -165,9 +152,8 @@ class ClusterRunner:
                 self._key,
                 task_number,
                 task,
-                workers=[worker] if worker in workers else None,
-                allow_other_workers=True,
                 pure=False,
+                **({"workers": [worker], "allow_other_workers": True} if worker in workers else {}),
             )
 
     def _result(self, task: Task, future: "distributed.Future", number: int) -> Any:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
@@ -38,10 +39,14 @@ and sizes from 128 px on gave 0.6e-4 to 3.3e-4 for the style, 510 to 690 for the
 
 
 class StyleCache:
-    """Keeps the statistics of style images, which do not depend on the content image."""
+    """Keeps the statistics of style images, which do not depend on the content image.
+
+    Several stylizers use it, which may run in several threads.
+    """
 
     def __init__(self) -> None:
         self._features: OrderedDict[tuple[object, ...], StyleFeatures] = OrderedDict()
+        self._lock = threading.Lock()
 
     def features(
         self,
@@ -64,17 +69,20 @@ class StyleCache:
         Returns:
             Its statistics, and the moments for AdaIN where the network is its encoder.
         """
-        key = (_digest(style), shape, None if mask is None else _digest(mask))
-        if key not in self._features:
-            layer_mask = None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
-            is_enlarged = math.prod(shape) > math.prod(style.shape[:2])
-            self._features[key] = objective.style_features(
-                batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
-            )
-        self._features.move_to_end(key)
-        while len(self._features) > _MOST_STYLES:
-            self._features.popitem(last=False)
-        return self._features[key]
+        key = (_digest(style), shape, objective.tile_size, None if mask is None else _digest(mask))
+        with self._lock:
+            if key not in self._features:
+                layer_mask = (
+                    None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
+                )
+                is_enlarged = math.prod(shape) > math.prod(style.shape[:2])
+                self._features[key] = objective.style_features(
+                    batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
+                )
+            self._features.move_to_end(key)
+            while len(self._features) > _MOST_STYLES:
+                self._features.popitem(last=False)
+            return self._features[key]
 
 
 class LevelBuilder:

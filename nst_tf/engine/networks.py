@@ -130,6 +130,15 @@ class Networks:
         network = layer_features(self._network, layers) if layers else self._network
         return Objective(network, self._spec)
 
+    def shared(self, part: str, build: Callable[[], T]) -> T:
+        """Finds what all objects of equal weights, settings and terms share, or builds it.
+
+        Args:
+            part: Its name.
+            build: Builds it, where there is none yet.
+        """
+        return self._get(part, build)
+
     def _get(self, part: str, build: Callable[[], T]) -> T:
         """Finds what is in use anywhere, or builds it, and keeps it as long as this object lives.
 

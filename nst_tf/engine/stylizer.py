@@ -118,7 +118,7 @@ class Stylizer:
                 adain=self.config.init == "adain",
                 convolutions=convolution_class(self._longest_side()),
             )
-        self._styles = StyleCache()
+        self._styles = self._networks.shared("style statistics", StyleCache)
 
     def _longest_side(self) -> float:
         """Returns the longest side of results and styles, infinity where it is not known yet."""

@@ -173,6 +173,30 @@ def decode_layers(
     return decoded
 
 
+def shape_of(data: bytes, max_pixels: int, where: object = "") -> tuple[int, int]:
+    """Reads the size of an image from its header, as it is after `decode`.
+
+    Args:
+        data: As for `decode`.
+        max_pixels: As for `decode`.
+        where: As for `decode`.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        InputError: The data is not an image.
+    """
+    try:
+        with system.quiet():
+            _, image = _open(data, min(max_pixels, MAX_PIXELS), [])
+            turned = image.format != "HEIF" and _orientation(image, []) >= 5
+    except Exception as error:  # decoders of untrusted bytes raise anything
+        why, remedy = _name_the_unknown(data[:512])
+        raise _refusal(why, remedy, where) from error
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def from_pillow(image: Image.Image, where: object = "") -> Decoded:
     """Converts a Pillow image to what `decode_layers` gives for a file, with 8 bits for colors.
 

@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import filelock
 
-from nst_tf.errors import InputError, MachineError, warn
+from nst_tf.errors import InputError, InUseError, MachineError, warn
 
 try:
     import fcntl
@@ -43,10 +43,6 @@ _HELD_OPEN = (5, 32)
 
 _REPLACE_TIMEOUT = 2.0
 """Seconds to retry the replacement of a file that another program holds open."""
-
-
-class InUseError(MachineError):
-    """Another process holds the lock on a folder."""
 
 
 def read(path: Path, what: str, limit: int, remedy: str) -> bytes:

@@ -73,6 +73,22 @@ def read_layers(
     return decoding.decode_layers(_read_bytes(path, max_bytes), max_pixels, path, profile)
 
 
+def shape_of(path: Path | str, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+    """Reads the size of an image file without its pixels.
+
+    Args:
+        path: As for `read`.
+        max_pixels: As for `read`.
+
+    Returns:
+        Height and width of what `read` returns.
+
+    Raises:
+        InputError: There is no such file, or it is not an image.
+    """
+    return decoding.shape_of(_read_bytes(path), max_pixels, path)
+
+
 def read_mask(
     path: Path | str, name: str, max_pixels: int = DEFAULT_MAX_PIXELS
 ) -> tuple[Mask, str]:

@@ -1,16 +1,19 @@
-"""Callbacks that write the files of a run folder: trace, snapshots and checkpoints."""
+"""Callbacks that write the files of a run folder: trace, images and checkpoints."""
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from nst_tf.config import ReportingSettings
 from nst_tf.errors import MachineError, warn
-from nst_tf.events import Callback, Checkpointed, Event, Iteration, Preview
+from nst_tf.events import Checkpointed, Event, Iteration, Preview
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
+from nst_tf.image.resize import resize
 from nst_tf.io import files
 from nst_tf.jobs import checkpoint
 from nst_tf.jobs.checkpoint import Checkpoint
@@ -33,7 +36,10 @@ _SAVING_SHARE = 1 / 50
 """The largest share of the time that saving checkpoints may take."""
 
 
-class CallbackList:
+AnyEvent = TypeVar("AnyEvent")
+
+
+class CallbackList(Generic[AnyEvent]):
     """Calls several callbacks, none of which can end a job by failing.
 
     Args:
@@ -41,10 +47,10 @@ class CallbackList:
             again.
     """
 
-    def __init__(self, callbacks: Iterable[Callback]) -> None:
+    def __init__(self, callbacks: Iterable[Callable[[AnyEvent], object]]) -> None:
         self._active = list(callbacks)
 
-    def __call__(self, event: Event) -> bool:
+    def __call__(self, event: AnyEvent) -> bool:
         """Passes an event on.
 
         Args:
@@ -191,6 +197,67 @@ class Snapshots:
         return path
 
 
+class Latest:
+    """Keeps the current image in one file of constant size, on which a viewer can be left open.
+
+    It is written every few seconds at most, and takes at most a fiftieth of the time: after an
+    image that took long to encode, the next one waits longer.
+
+    Args:
+        path: The PNG file.
+        shape: Height and width of the result, to which images of coarse levels are enlarged.
+        encode: Encodes 8-bit pixels as PNG.
+        every: Seconds between two images.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        shape: tuple[int, int],
+        encode: Callable[[Pixels], bytes],
+        every: float = 5.0,
+    ) -> None:
+        self._path = path
+        self._shape = shape
+        self._encode = encode
+        self._every = every
+        self._due_at = -math.inf
+
+    def __call__(self, event: Event) -> None:
+        """Copies the file of a `Preview`, and writes the image of an `Iteration` when it is due."""
+        if isinstance(event, Preview):
+            self._copy(event.path)
+        elif isinstance(event, Iteration) and time.monotonic() >= self._due_at:
+            self.save(event.image)
+
+    def save(self, image: ImageArray) -> None:
+        """Writes an image; a failure is reported by a warning, and nothing is written any more.
+
+        Args:
+            image: RGB [h, w, 3] in [0, 255].
+        """
+        self._write(lambda: self._encode(quantize(resize(image, self._shape))))
+
+    def _copy(self, path: Path | None) -> None:
+        if path is None:  # it could not be written either, which was reported
+            self._due_at = math.inf
+        else:
+            self._write(path.read_bytes)
+
+    def _write(self, make: Callable[[], bytes]) -> None:
+        if self._due_at == math.inf:
+            return
+        before = time.monotonic()
+        try:
+            files.atomic_write(self._path, make())
+        except Exception as error:  # noqa: BLE001 - an encoder may raise anything
+            warn(f"{self._path.name} is not kept fresh from here on: {error}")
+            self._due_at = math.inf
+            return
+        after = time.monotonic()
+        self._due_at = after + max(self._every, (after - before) / _SAVING_SHARE)
+
+
 class Checkpoints:
     """Saves checkpoints, at most every so many seconds, and when a level begins.
 
@@ -268,12 +335,13 @@ class Checkpoints:
 
 
 class RunFolderWriter:
-    """Writes the trace, snapshots and checkpoints of a job, and passes events on.
+    """Writes the trace, the images and the checkpoints of a job, and passes events on.
 
     Args:
         folder: The run folder.
         reporting: How often to write what.
         num_iterations: The number of iterations planned.
+        shape: Height and width of the result.
         fingerprint: What the result depends on.
         environment: What computes it.
         encode: Encodes 8-bit pixels as PNG.
@@ -284,6 +352,7 @@ class RunFolderWriter:
 
     Attributes:
         snapshots: The images saved.
+        latest: The image on which a viewer can be left open.
         checkpoints: The states saved.
     """
 
@@ -292,10 +361,11 @@ class RunFolderWriter:
         folder: Path,
         reporting: ReportingSettings,
         num_iterations: int,
+        shape: tuple[int, int],
         fingerprint: Facts,
         environment: Facts,
         encode: Callable[[Pixels], bytes],
-        notify: CallbackList,
+        notify: CallbackList[Event],
         *,
         first_number: int = 0,
         begun: Checkpoint | None = None,
@@ -310,9 +380,10 @@ class RunFolderWriter:
             )
 
         self.snapshots = Snapshots(folder, every, keep, num_iterations, encode)
+        self.latest = Latest(folder / "latest.png", shape, encode)
         self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
         self._notify = notify
-        self._write = CallbackList([trace, self.snapshots, self.checkpoints])
+        self._write = CallbackList[Event]([trace, self.snapshots, self.latest, self.checkpoints])
 
     def __call__(self, event: Event) -> bool:
         """Handles an event; returns whether a callback of the job asks for the end."""

@@ -4,6 +4,7 @@ The constants are fits to the peak memory in `run.json` of runs at 256, 512 and 
 precisions and with a style of twice the size, and to the seconds of evaluations, on two cores.
 """
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -27,7 +28,9 @@ _FLOP_PER_PIXEL = 1.445e6
 _SPEED = {"float32": 0.95, "bfloat16": 1.6}
 """Speed of an evaluation, relative to that of a float32 matrix product."""
 
-_START_SECONDS = 8.0
+START_SECONDS = 8.0
+"""What the start of TensorFlow and of the network takes of a job in a new process."""
+
 _MATRIX_SIZE = 1024
 
 
@@ -66,24 +69,27 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     precision = system.precision(config.precision, deterministic=config.deterministic)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
     work = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
-    seconds = _START_SECONDS + work * per_pixel
+    seconds = START_SECONDS + work * per_pixel
     evaluation = tiling.work(levels[-1].shape) * per_pixel
     return ResourceEstimate(memory, seconds, evaluation, tiling.tile_size)
 
 
-def check_memory(estimate: ResourceEstimate, longer_side: int, dpi: int = 0) -> None:
+def check_memory(
+    estimate: ResourceEstimate, longer_side: int, dpi: int = 0, reusable: int = 0
+) -> None:
     """Refuses a job that would not fit into memory.
 
     Args:
         estimate: Of the job.
         longer_side: That of the result, in pixels.
         dpi: The pixels per inch that decide the size of a print; 0 where `image_size` does.
+        reusable: Bytes that this process holds from an earlier job, which this one uses again.
 
     Raises:
         MachineError: It needs more memory than is available; names the size that would fit.
     """
     memory, space = system.available_memory(), system.address_space_left()
-    available = max(0, min(memory, space))
+    available = max(0, min(memory, space)) + reusable
     needed = estimate.memory_bytes
     if estimate.seconds is None or needed <= available:
         return
@@ -112,8 +118,9 @@ def _has_gpu(config: Config) -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+@functools.cache
 def _flop_per_second() -> float:
-    """Times a matrix product, which is most of what a network computes."""
+    """Times a matrix product, which is most of what a network computes; once in a process."""
     matrix = np.ones((_MATRIX_SIZE, _MATRIX_SIZE), np.float32)
     seconds = []
     for _ in range(3):

@@ -1,6 +1,7 @@
 """Reads and checks the input files of a job, before TensorFlow is imported."""
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -216,10 +217,13 @@ def _read_reduced(
     return reduced, pyramid.plan(shapes[0], shapes[1:], config)
 
 
-def load_weights(config: Config, executor: Executor) -> tuple[str, Future[weights.Parameters]]:
+def load_weights(
+    config: Config, executor: Executor
+) -> tuple[str, Future[weights.Parameters] | None]:
     """Starts to read the network's weights.
 
-    The weights of the package take a quarter of a second, in which TensorFlow can be imported. A
+    The weights of the package take a quarter of a second, in which TensorFlow can be imported.
+    Where that was done by an earlier job, its networks may be there, too, and nothing is read. A
     file that the user gives is read and checked before this function returns.
 
     Args:
@@ -227,12 +231,14 @@ def load_weights(config: Config, executor: Executor) -> tuple[str, Future[weight
         executor: Reads the weights of the package.
 
     Returns:
-        The SHA-256 of the file, and the weights.
+        The SHA-256 of the file, and the weights; None where they are left to what needs them.
 
     Raises:
         InputError: The file cannot be used.
         MachineError: The download failed.
     """
+    if config.weights == "normalised" and not config.weights_sha256 and "keras" in sys.modules:
+        return weights.PACKAGED_SHA256, None
     future = executor.submit(weights.load_vgg19, config.weights, config.weights_sha256)
     if config.weights == "normalised":
         return weights.PACKAGED_SHA256, future

@@ -1,4 +1,4 @@
-"""Runs a job in a child process, so that its crash does not end the parent."""
+"""Runs jobs in a child process, so that its crash does not end the parent."""
 
 import json
 import os
@@ -7,18 +7,20 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from nst_tf.config import Config
-from nst_tf.errors import MachineError, NstError, warn
-from nst_tf.events import Callback, Failed
+from nst_tf.errors import MachineError, NstError, WorkerError, warn
+from nst_tf.events import Callback, Event, Failed
 from nst_tf.jobs import messages
 from nst_tf.jobs.callbacks import CallbackList
 from nst_tf.jobs.exits import explain_exit
-from nst_tf.jobs.result import JobResult
+from nst_tf.jobs.messages import STOP
+from nst_tf.jobs.result import JobResult, Resume
+from nst_tf.system import THREADS_VARIABLES
 
 _POLL_SECONDS = 0.1
 _LINES_KEPT = 50
@@ -33,7 +35,7 @@ def isolated(
     config: Config,
     *,
     overwrite: bool = False,
-    resume: bool = False,
+    resume: Resume = False,
     callbacks: Iterable[Callback] = (),
     should_stop: Callable[[], bool] | None = None,
 ) -> JobResult:
@@ -56,74 +58,145 @@ def isolated(
 
     Raises:
         InputError: As from `run`.
-        MachineError: As from `run`, and where the child was killed.
+        MachineError: As from `run`; where the child was killed, a `WorkerError`.
     """
-    notify = CallbackList(callbacks)
-    try:
-        printed: deque[str] = deque(maxlen=_LINES_KEPT)
-        with _worker(printed) as (child, lines):
-            job = {
-                "config": config.model_dump(mode="json"),
-                "overwrite": overwrite,
-                "resume": resume,
-            }
-            _write_line(child, json.dumps(job))
-            result = _follow(child, lines, notify, should_stop or (lambda: False))
-        if result is None:
-            raise _explain(child.returncode, "".join(printed))
-        return result
-    except NstError as error:
-        notify(Failed(error))
-        raise
+    with Worker() as worker:
+        return worker.run(
+            config,
+            overwrite=overwrite,
+            resume=resume,
+            callbacks=callbacks,
+            should_stop=should_stop,
+        )
 
 
-@contextmanager
-def _worker(
-    printed: "deque[str]",
-) -> Iterator[tuple["subprocess.Popen[str]", "queue.SimpleQueue[str | None]"]]:
-    """Starts a worker, and makes sure of its end.
+class Worker:
+    """A child process that runs jobs one after the other, as `isolated` runs one.
+
+    Networks and graphs are kept from job to job. The process is a new one of Python, never a fork.
+    It begins with the first job, and after its death again with the next one. As a context
+    manager, it ends with the context.
 
     Args:
-        printed: What libraries in the worker print is appended.
-
-    Yields:
-        The process, and the lines that it writes; None is their end.
+        threads: The number of threads where the settings of a job leave it open; 0 for one per
+            core.
     """
-    path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "nst_tf.jobs.worker"],
-        env={
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, path)),
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    )
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    readers = [
-        threading.Thread(target=_read_lines, args=[child.stdout, lines], daemon=True),
-        threading.Thread(target=_keep_end, args=[child.stderr, printed], daemon=True),
-    ]
-    for reader in readers:
-        reader.start()
-    try:
-        yield child, lines
-    finally:
+
+    def __init__(self, threads: int = 0) -> None:
+        self._threads = threads
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def run(
+        self,
+        config: Config,
+        *,
+        overwrite: bool = False,
+        resume: Resume = False,
+        callbacks: Iterable[Callback] = (),
+        should_stop: Callable[[], bool] | None = None,
+    ) -> JobResult:
+        """Runs a job; arguments, result and errors are those of `isolated`."""
+        notify = CallbackList[Event](callbacks)
+        job = {
+            "config": config.model_dump(mode="json"),
+            "overwrite": overwrite,
+            "resume": resume,
+        }
+        if self._child is None:
+            self._child = _Child(self._threads)
+        try:
+            self._child.write(json.dumps(job))
+            result = _follow(self._child, notify, should_stop or (lambda: False))
+            if result is None:
+                died, self._child = self._child, None
+                raise _explain(died.end(), died.printed())
+            return result
+        except NstError as error:
+            notify(Failed(error))
+            raise
+
+    def kill(self) -> None:
+        """Ends the process at once; a job that runs there fails with a `WorkerError`."""
+        if self._child is not None:
+            self._child.kill()
+
+    def close(self) -> None:
+        """Ends the process, which saves the best image so far where a job runs."""
+        if self._child is not None:
+            child, self._child = self._child, None
+            child.end()
+
+
+class _Child:
+    """The process of a `Worker`.
+
+    Args:
+        threads: As for `Worker`.
+
+    Attributes:
+        lines: What it writes, line by line; None is the end.
+    """
+
+    def __init__(self, threads: int) -> None:
+        path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+        self.lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._printed: deque[str] = deque(maxlen=_LINES_KEPT)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "nst_tf.jobs.worker"],
+            env={
+                "TF_CPP_MIN_LOG_LEVEL": "2",
+                **os.environ,
+                **(dict.fromkeys(THREADS_VARIABLES, str(threads)) if threads else {}),
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+        readers = ((_read_lines, self._process.stdout, self.lines),
+                   (_keep_end, self._process.stderr, self._printed))  # fmt: skip
+        self._readers = [
+            threading.Thread(target=read, args=[stream, lines], daemon=True)
+            for read, stream, lines in readers
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def write(self, line: str) -> None:
+        """Sends a line to the process; one that has ended tells that by the end of its lines."""
+        with suppress(OSError):
+            print(line, file=self._process.stdin, flush=True)
+
+    def kill(self) -> None:
+        """Kills the process."""
+        self._process.kill()
+
+    def end(self) -> int:
+        """Makes sure that the process ends, and returns its return code."""
         try:
             with suppress(OSError):
-                child.stdin.close()  # type: ignore[union-attr]  # asks for the end
-            child.wait(_GRACE_SECONDS)
+                self._process.stdin.close()  # type: ignore[union-attr]  # asks for the end
+            self._process.wait(_GRACE_SECONDS)
         except BaseException:
-            child.kill()
+            self.kill()
             raise
         finally:
-            child.wait()
-            for reader in readers:
+            self._process.wait()
+            for reader in self._readers:
                 reader.join()
+        return self._process.returncode
+
+    def printed(self) -> str:
+        """Returns the last lines that libraries in the process printed, once it has ended."""
+        return "".join(self._printed)
 
 
 def _read_lines(stdout: TextIO, lines: "queue.SimpleQueue[str | None]") -> None:
@@ -140,48 +213,41 @@ def _keep_end(stderr: TextIO, printed: "deque[str]") -> None:
 
 
 def _follow(
-    child: "subprocess.Popen[str]",
-    lines: "queue.SimpleQueue[str | None]",
-    notify: CallbackList,
-    should_stop: Callable[[], bool],
+    child: _Child, notify: CallbackList[Event], should_stop: Callable[[], bool]
 ) -> JobResult | None:
-    """Passes events on until the worker ends; returns None where it ended without a result."""
-    result: JobResult | None = None
+    """Passes events on until the job ends; returns None where the process ended before."""
     stopping = False
     while True:
         if not stopping and should_stop():
             stopping = True
-            _write_line(child, "stop")
+            child.write(STOP)
         try:
-            line = lines.get(timeout=_POLL_SECONDS)
+            line = child.lines.get(timeout=_POLL_SECONDS)
         except queue.Empty:
             continue
         if line is None:
-            break
+            return None
         match messages.decode(line):
             case None:
                 pass
             case str() as text:
                 warn(text)
             case JobResult() as result:
-                pass
+                return result
             case Failed(error=error):
                 raise error
             case event:
                 if notify(event) and not stopping:
                     stopping = True
-                    _write_line(child, "stop")
-    return result
+                    child.write(STOP)
 
 
-def _write_line(child: "subprocess.Popen[str]", line: str) -> None:
-    with suppress(OSError):  # it has ended, which its lines will tell
-        print(line, file=child.stdin, flush=True)
-
-
-def _explain(code: int, printed: str) -> MachineError:
-    return explain_exit(code, printed.encode()) or MachineError(
+def _explain(code: int, printed: str) -> WorkerError:
+    error = explain_exit(code, printed.encode()) or MachineError(
         "the run ended without a result",
         f"its process returned {code}",
         "go on with --resume if there is a checkpoint, or run the command to see its messages",
     )
+    died = WorkerError(error.what, error.why, error.remedy)
+    died.exit_code = error.exit_code
+    return died

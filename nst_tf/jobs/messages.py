@@ -26,6 +26,9 @@ from nst_tf.jobs.result import JobResult
 Message = Event | JobResult | str
 """What a line holds; a text is a warning."""
 
+STOP = "stop"
+"""The line by which the parent asks for the end of a job."""
+
 _TYPES: Mapping[str, type[Any]] = {
     type_.__name__: type_
     for type_ in (Planned, Preview, Iteration, Scoring, Checkpointed, Saved, Failed, JobResult)

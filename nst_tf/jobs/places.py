@@ -15,7 +15,7 @@ from pathlib import Path
 
 from nst_tf.config import Config
 from nst_tf.config.files import to_yaml
-from nst_tf.errors import InputError, MachineError, warn
+from nst_tf.errors import InputError, InUseError, MachineError, warn
 from nst_tf.io import files
 from nst_tf.jobs import checkpoint
 from nst_tf.jobs.output import Occupant, inspect, numbered, run_folder
@@ -27,7 +27,7 @@ _CONFIG = "config.yaml"
 _TARGET = "takes-the-place-of"
 """A file in the run folder that names the image whose place the job takes when it is finished."""
 
-_CONTINUED = ("trace.csv", "first.png", "iteration-*.png", "checkpoint-?")
+_CONTINUED = ("trace.csv", "first.png", "latest.png", "iteration-*.png", "checkpoint-?")
 _FILES = (*_CONTINUED, _CONFIG, _TARGET, "run.json", "state")
 _MOST_NUMBERS = 10_000
 
@@ -130,7 +130,7 @@ class Place:
         except FileExistsError:  # another program wrote it meanwhile
             for number in itertools.count(2):
                 path = numbered(self.plan.config.output_image, number)
-                with contextlib.suppress(FileExistsError, files.InUseError):
+                with contextlib.suppress(FileExistsError, InUseError):
                     self._lock(path)
                     self._write(path, encode, replace=False)
                     return

@@ -1,11 +1,55 @@
 """Plans a job without running it: everything that it would be refused for is checked."""
 
+import math
+from dataclasses import dataclass
+
 from nst_tf import system
 from nst_tf.config import Config
+from nst_tf.config.schema import require_files
+from nst_tf.engine import pyramid
 from nst_tf.events import Planned, PlannedLevel
-from nst_tf.jobs.estimate import check_memory, estimate
+from nst_tf.io import images
+from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
 from nst_tf.jobs.inputs import read_inputs
 from nst_tf.jobs.output import check_output, check_space
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a job will take, as far as the headers of its images tell.
+
+    Attributes:
+        shape: Height and width of the result.
+        work: Iterations times pixels, over all levels.
+        expected: Memory and time.
+    """
+
+    shape: tuple[int, int]
+    work: float
+    expected: ResourceEstimate
+
+
+def outline(config: Config) -> Outline:
+    """Plans a job from the headers of its images, in a few milliseconds.
+
+    Args:
+        config: All settings, with content and style images.
+
+    Returns:
+        What the job will take.
+
+    Raises:
+        InputError: An image is not there or is none, or a size is wrong.
+    """
+    require_files(config)
+    paths = [path for path in (config.content_image, *config.style_image) if path is not None]
+    shapes = [images.shape_of(path, config.max_pixels) for path in paths]
+    levels = pyramid.plan(shapes[0], shapes[1:], config)
+    return Outline(
+        levels[-1].shape,
+        sum(level.num_iterations * math.prod(level.shape) for level in levels),
+        estimate(levels, config, max(math.prod(shape) for shape in shapes)),
+    )
 
 
 def plan(config: Config, *, overwrite: bool = False) -> Planned:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -37,7 +38,8 @@ def fingerprint(
 
 def environment(config: Config) -> Facts:
     """Collects what computes: versions of packages, the processor, its cores, the threads."""
-    return {**system.versions(), **system.processor(), "threads": str(config.threads)}
+    threads = config.threads or int(os.environ.get(system.THREADS_VARIABLES[0], 0))
+    return {**system.versions(), **system.processor(), "threads": str(threads)}
 
 
 def differences(saved: Facts, current: Facts) -> list[str]:

@@ -7,6 +7,10 @@ from typing import Any, Literal
 
 from nst_tf.events import Losses
 
+Resume = bool | Literal["same"]
+"""Whether a job goes on with a run that is there already: False, True, or "same" for only a run of
+the very same settings and inputs, beside which others do not matter."""
+
 Status = Literal["finished", "stopped", "failed", "nothing to do"]
 
 

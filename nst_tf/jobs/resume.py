@@ -76,7 +76,9 @@ class Found:
             )
 
 
-def find(plan: Plan, occupants: Iterable[Occupant], *, overwrite: bool = False) -> Found | None:
+def find(
+    plan: Plan, occupants: Iterable[Occupant], *, overwrite: bool = False, same: bool = False
+) -> Found | None:
     """Finds the run that a job goes on with.
 
     An interrupted run of the same job comes first, then a finished one, then those that differ in
@@ -86,6 +88,7 @@ def find(plan: Plan, occupants: Iterable[Occupant], *, overwrite: bool = False) 
         plan: What is to be computed.
         occupants: What there is under the name of the output and under its numbers.
         overwrite: Whether runs of other jobs do not matter.
+        same: Whether all runs but those of the very same settings and inputs do not matter.
 
     Returns:
         The run; None where there is none at all.
@@ -102,15 +105,17 @@ def find(plan: Plan, occupants: Iterable[Occupant], *, overwrite: bool = False) 
             saved = occupant.fingerprint
         if saved is None:
             continue
+        if same and differences(saved, plan.fingerprint):
+            continue
         whole = continued(plan, saved)
         if whole is None:
             if is_interrupted or occupant.exists:
                 others.append((occupant.folder, differences(saved, plan.fingerprint)))
             continue
-        same = not differences(saved, whole.fingerprint)
-        is_complete = same and not is_interrupted and occupant.is_finished
+        equal = not differences(saved, whole.fingerprint)
+        is_complete = equal and not is_interrupted and occupant.is_finished
         found.append(Found(whole, occupant, is_complete, is_interrupted))
-        if same and is_interrupted:
+        if equal and is_interrupted:
             return found[-1]
     if found:
         return max(found, key=lambda each: (each.is_complete, each.is_interrupted))

@@ -14,7 +14,7 @@ import numpy as np
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.errors import MachineError, NstError, warn
-from nst_tf.events import Callback, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
+from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
 from nst_tf.jobs import output, places
@@ -24,7 +24,7 @@ from nst_tf.jobs.inputs import Inputs, load_weights, read_inputs
 from nst_tf.jobs.places import Place
 from nst_tf.jobs.provenance import environment, fingerprint
 from nst_tf.jobs.record import make_record
-from nst_tf.jobs.result import JobResult, Status
+from nst_tf.jobs.result import JobResult, Resume, Status
 from nst_tf.jobs.resume import Plan, find, next_number
 from nst_tf.models.backend import check_backend, import_keras
 from nst_tf.models.weights import Parameters
@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 
 _STOPPED_EARLY = JobResult(None, {}, None, "stopped")
 
+_largest_job = 0
+"""What the jobs of this process took at most, as it was estimated, in bytes."""
+
 
 def run(
     config: Config,
     *,
     overwrite: bool = False,
-    resume: bool = False,
+    resume: Resume = False,
     callbacks: Iterable[Callback] = (),
     should_stop: Callable[[], bool] | None = None,
 ) -> JobResult:
@@ -53,7 +56,9 @@ def run(
         overwrite: Whether any file at `output_image` may be replaced, by a finished image.
             Otherwise an image of other settings gets the next free number, as in "x-2.png".
         resume: Whether to continue a job of the same settings that was interrupted, or one of
-            fewer iterations; where there is none, the job begins.
+            fewer iterations; where there is none, the job begins. "same" is as True where there is
+            a job of the very same settings and inputs, interrupted or finished, and as False
+            elsewhere.
         callbacks: Called with each event of `nst_tf.events`. One that raises is reported by a
             warning and not called again; a true answer to an `Iteration` stops the job.
         should_stop: Called after every evaluation; a true answer stops the job.
@@ -75,7 +80,7 @@ def run(
         'finished'
     """
     began = time.monotonic()
-    notify = CallbackList(callbacks)
+    notify = CallbackList[Event](callbacks)
     try:
         with ThreadPoolExecutor(1, "nst_tf weights") as executor:
             return _run(config, overwrite, resume, notify, should_stop, began, executor)
@@ -95,38 +100,51 @@ def run(
 def _run(
     config: Config,
     overwrite: bool,
-    resume: bool,
-    notify: CallbackList,
+    resume: Resume,
+    notify: CallbackList[Event],
     should_stop: Callable[[], bool] | None,
     began: float,
     executor: ThreadPoolExecutor,
 ) -> JobResult:
     """Checks the job, takes a place for it, and runs it."""
+    global _largest_job
     output.check_output(config, overwrite)
     system.check_versions()
     check_backend()
     inputs = read_inputs(config)
     output.check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config)
-    check_memory(expected, max(inputs.shape), config.print_dpi if config.print_size else 0)
+    dpi = config.print_dpi if config.print_size else 0
+    check_memory(expected, max(inputs.shape), dpi, _reusable_memory())
     sha256, weights = load_weights(config, executor)
     plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
     found = None
     if resume:
-        found = find(plan, places.occupants(config.output_image), overwrite=overwrite)
+        occupants = places.occupants(config.output_image)
+        found = find(plan, occupants, overwrite=overwrite, same=resume == "same")
     if found is not None and found.is_complete:
         occupant = found.occupant
         return JobResult(occupant.path, occupant.record, None, "nothing to do")
     output.check_settings(config)
     with places.claim(plan, found, overwrite=overwrite) as place:
         notes = (*place.notes, *inputs.notes)
-        if resume and found is None:
+        if resume is True and found is None:
             notes = ("there is nothing to resume: the run begins", *notes)
         job = _Job(
             place, replace(inputs, levels=place.plan.levels), weights, expected, notes, began,
             notify, should_stop or (lambda: False),
         )  # fmt: skip
+        _largest_job = max(_largest_job, expected.memory_bytes)
         return job.run()
+
+
+def _reusable_memory() -> int:
+    """Returns what this process holds of an earlier job and a later one uses again, in bytes.
+
+    It is not given back to the system, and so does not count as available. What else a process
+    holds, as a notebook does, is no part of it.
+    """
+    return min(_largest_job, system.resident_memory())
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,8 @@ class _Job:
     Attributes:
         place: Where its files go, and what it continues.
         inputs: The input images and the levels.
-        weights: The network's weights, as soon as they are read.
+        weights: The network's weights, as soon as they are read; None for those of the package,
+            which are read where a network is built.
         expected: What the job will take.
         notes: What is told before it begins.
         began: When the job began, by the monotonic clock.
@@ -146,11 +165,11 @@ class _Job:
 
     place: Place
     inputs: Inputs
-    weights: Future[Parameters]
+    weights: Future[Parameters] | None
     expected: ResourceEstimate
     notes: tuple[str, ...]
     began: float
-    notify: CallbackList
+    notify: CallbackList[Event]
     should_stop: Callable[[], bool]
 
     @property
@@ -167,8 +186,9 @@ class _Job:
         import_keras()
         from nst_tf.engine.stylizer import Stylizer
 
+        weights = self.weights.result() if self.weights else None
         config = self.config.replace(tile_size=self.expected.tile_size)
-        stylizer = Stylizer(config, weights=self.weights.result())
+        stylizer = Stylizer(config, weights=weights)
         self.notify(self._planned(stylizer))
         if self.should_stop():
             return _STOPPED_EARLY
@@ -218,6 +238,7 @@ class _Job:
             folder,
             config.reporting,
             self.inputs.num_iterations,
+            self.inputs.shape,
             self.place.plan.fingerprint,
             environment(config),
             lambda pixels: output.encode(pixels, ".png", config, self.inputs.profile),
@@ -280,6 +301,7 @@ class _Job:
         self, status: Status, result: "Result", losses: Losses, writer: RunFolderWriter
     ) -> JobResult:
         """Writes the record and reports the end."""
+        writer.latest.save(result.image)
         seconds, record = self._record(status, result, losses, writer)
         finished = status == "finished"
         if finished:

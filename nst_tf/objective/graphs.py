@@ -71,6 +71,8 @@ class Objective:
         encoder_layer: The layer whose moments of style images AdaIN is to be given.
     """
 
+    tile_size = 0  # images are evaluated at once; see `nst_tf.objective.tiled`
+
     def __init__(
         self, network: keras.Model, spec: ObjectiveSpec, encoder_layer: str | None = None
     ) -> None:

@@ -244,7 +244,7 @@ class TiledObjective:
         self.encoder_layer = objective.encoder_layer
         self.network = objective.network
         self._objective = objective
-        self._tile_size = tile_size
+        self.tile_size = tile_size
         self._segments = functions.segments
         self._run = run or partial(map, functions)
         self._graphs = Graphs()
@@ -457,7 +457,7 @@ class TiledObjective:
         )
         plan = []
         for number, segment in enumerate(self._segments[: deepest + 1]):
-            size = self._tile_size * (_DEEP_TILES if number else 1)
+            size = self.tile_size * (_DEEP_TILES if number else 1)
             strides = segment.strides | (_JET_STRIDES if number == 0 else {})
             tiles = split(
                 (height // segment.stride, width // segment.stride),
