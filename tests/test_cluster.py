@@ -71,7 +71,7 @@ def kill_a_worker(address, killed):
     os.kill(killed[0], signal.SIGKILL)
 
 
-def test_a_worker_that_is_killed_changes_no_byte(images, by_two, address):
+def test_RUN_50_a_worker_that_is_killed_changes_no_byte(images, by_two, address):
     killed = []
 
     def kill_once(event):
@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_changes_no_byte(images, by_two, address):
     np.testing.assert_array_equal(found.image, by_two.image)
 
 
-def test_a_worker_killed_between_the_passes_changes_no_byte(images, by_two, address, monkeypatch):
+def test_RUN_50_a_worker_killed_between_the_passes_changes_no_byte(images, by_two, address, monkeypatch):
     killed = []
     backward = TiledObjective._backward
 
@@ -99,7 +99,7 @@ def test_a_worker_killed_between_the_passes_changes_no_byte(images, by_two, addr
     np.testing.assert_array_equal(found.image, by_two.image)
 
 
-def test_a_scheduler_that_is_gone_is_told_in_one_line(images):
+def test_RUN_51_a_scheduler_that_is_gone_is_told_in_one_line(images):
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, memory_limit=0, dashboard_address=":0",
         silence_logs="CRITICAL",
@@ -122,7 +122,7 @@ def test_an_address_at_which_nothing_answers_is_refused(images, monkeypatch):
         nst_tf.stylize(*images, Config(cluster="tcp://127.0.0.1:9", **SETTINGS))
 
 
-def test_workers_of_other_versions_are_refused_by_name(address):
+def test_ENV_18_workers_of_other_versions_are_refused_by_name(address):
     recipe = Networks(Config().network, spec_of(Config().loss)).recipe("float32")
     other = recipe._replace(versions={**recipe.versions, "numpy": "1.0"})
     with open_cluster(RuntimeSettings(cluster=address)) as cluster:

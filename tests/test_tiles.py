@@ -305,7 +305,7 @@ def test_images_are_evaluated_at_once_where_that_fits(memory):
     assert found.size_for((1000, 1500)) == 0
 
 
-def test_the_largest_tiles_that_fit_are_taken(memory):
+def test_ENV_19_the_largest_tiles_that_fit_are_taken(memory):
     levels = [level(683, 1024), level(2731, 4096, 5)]
     sizes = []
     for free in (64e9, 12e9, 8e9, 6e9):
@@ -357,7 +357,7 @@ def test_a_run_in_tiles_gives_nearly_the_same_image(image):
     assert np.abs(tiled.image - whole.image).mean() < 0.1
 
 
-def test_what_is_no_sum_over_positions_is_refused(random):
+def test_CFG_38_what_is_no_sum_over_positions_is_refused(random):
     content, style = random.uniform(0, 255, (2, 64, 80, 3))
     config = Config(image_size=80, tile_size=32, num_iterations=1, style_loss="nearest_neighbors")
     with pytest.raises(InputError, match="style_loss nearest_neighbors cannot be evaluated in til"):
