@@ -253,7 +253,7 @@ def test_OUT_22_it_is_refused_before_the_run(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("suffix", set(images.FORMATS) - {".png", *DEEP, ".tiff"})
+@pytest.mark.parametrize("suffix", sorted(set(images.FORMATS) - {".png", *DEEP, ".tiff"}))
 def test_OUT_22_so_are_16_bits(tmp_path, suffix):
     config = files_given(tmp_path, bit_depth=16).replace(output_image=tmp_path / f"o{suffix}")
     words = "bit_depth is 16, and", "choose .png or .tiff, or bit_depth 8"
