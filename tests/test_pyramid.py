@@ -74,15 +74,18 @@ def test_a_small_result_has_the_coarse_levels_of_a_large_one():
 def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
     assert shapes_and_iterations(Config(num_iterations=10)) == [(128, 40), (256, 20), (512, 10)]
     assert shapes_and_iterations(Config(image_size=1600, num_iterations=3)) == [
-        (100, 15), (200, 8), (400, 4), (800, 2), (1600, 3)
+        (200, 8), (400, 4), (800, 2), (1600, 3)
     ]  # fmt: skip
     assert shapes_and_iterations(Config(image_size=199, num_iterations=10)) == [(199, 10)]
 
 
-def test_the_automatic_plan_leaves_out_levels_too_small_for_the_network():
-    # 16:1 leaves 8 pixels of height at 128, below the 16 that block5_conv1 needs.
-    wide = shapes_and_iterations(Config(num_iterations=10), content=(50, 800))
+def test_the_automatic_plan_leaves_out_levels_in_which_little_is_left():
+    # Of 4:1, 128x32 are as many pixels as 64x64: below 85x85.
+    wide = shapes_and_iterations(Config(num_iterations=10), content=(200, 800))
     assert wide == [(256, 20), (512, 10)]
+    # 64:1 leaves 8 pixels of height at 512, below the 16 that block5_conv1 needs.
+    wide = shapes_and_iterations(Config(num_iterations=10, image_size=2048), content=(50, 3200))
+    assert wide == [(1024, 5), (2048, 10)]
 
 
 @pytest.mark.parametrize("init", ["content", "style", "some.png"])
