@@ -68,7 +68,19 @@ def test_a_small_result_has_the_coarse_levels_of_a_large_one():
         shapes_and_iterations(Config(image_size=size, num_iterations=40)) for size in (256, 1024)
     )
     assert small == [(128, 160), (256, 40)]
-    assert large == [(128, 160), (256, 80), (512, 40), (1024, 40)]
+    assert large == [(128, 160), (256, 80), (512, 40), (1024, 20)]
+
+
+@pytest.mark.parametrize(
+    ("size", "asked", "last"),
+    [(512, 40, 40), (1024, 40, 20), (4096, 40, 5), (8192, 40, 5), (8192, 200, 12), (4096, 3, 3)],
+)
+def test_a_large_last_level_has_fewer_iterations_after_coarser_ones(size, asked, last):
+    for pyramid_ in ("auto", "128:40,256:20"):
+        config = Config(image_size=size, num_iterations=asked, pyramid=pyramid_)
+        assert shapes_and_iterations(config)[-1] == (size, last)
+    alone = Config(image_size=size, num_iterations=asked, pyramid="none")
+    assert shapes_and_iterations(alone) == [(size, asked)]
 
 
 def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
@@ -85,7 +97,7 @@ def test_the_automatic_plan_leaves_out_levels_in_which_little_is_left():
     assert wide == [(256, 20), (512, 10)]
     # 64:1 leaves 8 pixels of height at 512, below the 16 that block5_conv1 needs.
     wide = shapes_and_iterations(Config(num_iterations=10, image_size=2048), content=(50, 3200))
-    assert wide == [(1024, 5), (2048, 10)]
+    assert wide == [(1024, 5), (2048, 5)]
 
 
 @pytest.mark.parametrize("init", ["content", "style", "some.png"])

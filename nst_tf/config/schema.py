@@ -394,7 +394,10 @@ class MultiscaleSettings(Section):
         "auto", "the coarser levels: none, auto, or SIZE:ITERATIONS as in 128:80,256:40"
     )
     num_iterations: Whole = setting(
-        40, "the iterations at image_size, 0 to 1000000", ge=0, le=1_000_000
+        40,
+        "the iterations at image_size, fewer above 512 after coarser levels, 0 to 1000000",
+        ge=0,
+        le=1_000_000,
     )
 
     def longer_side(self, content_shape: tuple[int, int]) -> int:

@@ -13,6 +13,7 @@ from nst_tf.config import OptimizerSettings
 from nst_tf.engine.levels import LevelBuilder
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
+from nst_tf.engine.tiling import history_dtype
 from nst_tf.errors import InputError
 from nst_tf.events import Callback, Iteration, Losses
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
@@ -204,6 +205,7 @@ class MultiscaleOptimizer:
             bounds=PIXEL_RANGE if self._settings.bounds else None,
             max_iterations=self._left(state),
             initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
+            history_dtype=history_dtype(state.image.shape[:2]),
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,
             should_stop=self._should_stop,

@@ -18,7 +18,10 @@ _COARSEST = 85
 of 128x56. From a level of 128x40 the buildings of a panorama do not come back."""
 
 _REFERENCE_SIZE = 512
-"""Longer side in pixels of a coarse level that gets as many iterations as the last level."""
+"""Longer side in pixels of a level that gets `num_iterations`."""
+
+_FEWEST = 5
+"""Iterations that the last level gets at least, if so many are asked for."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def plan(
         return (last,)
     if config.pyramid == "auto":
         coarse = [level(*found) for found in _automatic(config, last.shape)]
-        return (*(found for found in coarse if _shortest_side(found) >= limit.pixels), last)
+        coarse = [found for found in coarse if _shortest_side(found) >= limit.pixels]
+        return (*coarse, _refining(last)) if coarse else (last,)
     written = coarse_levels(config.pyramid)
     if written[-1][0] >= side:
         raise InputError(
@@ -105,7 +109,7 @@ def plan(
     levels = [level(*found) for found in written]
     for found in levels:
         check(found, "at this size it has")
-    return (*levels, last)
+    return (*levels, _refining(last))
 
 
 def full_size(content_shape: Shape, style_shapes: Sequence[Shape], config: Config) -> Level:
@@ -152,6 +156,15 @@ def _automatic(config: Config, shape: Shape) -> list[tuple[int, int]]:
         levels.insert(0, (size, _coarse_iterations(size, config.num_iterations)))
         size //= 2
     return levels
+
+
+def _refining(last: Level) -> Level:
+    """Gives a large last level as few iterations as a coarse one of its size has.
+
+    What the level before it has found needs only strokes that are finer by half.
+    """
+    fewer = max(_FEWEST, _coarse_iterations(max(last.shape), last.num_iterations))
+    return replace(last, num_iterations=min(last.num_iterations, fewer))
 
 
 def _coarse_iterations(size: int, num_iterations: int) -> int:

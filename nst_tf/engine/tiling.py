@@ -35,11 +35,14 @@ _PASSES = 1.5
 """Passes of the network for an evaluation in tiles, whose forward pass is computed twice, relative
 to one at once."""
 
-_PAIR_BYTES = 24.0
+_PAIR_BYTES = {"float32": 24.0, "bfloat16": 12.0}
 _HISTORY = 20
 _OTHER_OPTIMIZER_BYTES = {"lbfgs": 20.0, "l-bfgs-b": 1500.0, "adam": 100.0, "bfgs": 0.0}
 """Bytes per pixel of a step and a change of the gradient that "lbfgs" keeps, how many of them it
 keeps at most, and bytes of other arrays. Checkpoints are written from where the arrays are."""
+
+_LARGE = 2_000_000
+"""Pixels from which steps are kept in bfloat16: they are most of the memory beside the tiles."""
 
 _LARGEST_STRIPS = 4_000_000
 """Pixels up to which `nst_tf.models.strips` serves the processors that need it."""
@@ -127,6 +130,15 @@ def _plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     return found
 
 
+def history_dtype(shape: tuple[int, int]) -> str:
+    """Returns the type in which "lbfgs" keeps its steps for images of a shape.
+
+    Args:
+        shape: Height and width.
+    """
+    return "float32" if math.prod(shape) < _LARGE else "bfloat16"
+
+
 def _shapes(levels: Sequence[Level]) -> list[tuple[int, int]]:
     return [shape for level in levels for shape in (level.shape, *level.style_shapes)]
 
@@ -140,7 +152,8 @@ def _level_bytes(level: Level, config: Config, tile_size: int) -> float:
     """Adds up the image, the largest style and the optimizer's arrays."""
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
-        arrays += _PAIR_BYTES * min(level.num_iterations, _HISTORY)
+        pair = _PAIR_BYTES[history_dtype(level.shape)]
+        arrays += pair * min(level.num_iterations, _HISTORY)
     processes = max(1, config.workers)
     pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
     return (
