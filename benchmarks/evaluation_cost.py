@@ -26,7 +26,11 @@ from nst_tf.io import files, images
 
 _ROOT = Path(__file__).parent.parent
 _STYLE_WEIGHT = 1e5
-_WARM_UP = 2  # the first evaluations trace the graph and fill the allocators
+_WARM_UP = 2
+"""Evaluations, of which the first traces the graph and fills the allocators."""
+
+_LARGE = 2048
+"""Longer side from which one is enough: then it is most of the computation, too."""
 
 
 class Variant(NamedTuple):
@@ -35,11 +39,15 @@ class Variant(NamedTuple):
     framework: str
     precision: str
     channels_last: bool
+    tile_size: int = 0
 
 
 VARIANTS = {
     "nst_tf float32": Variant("nst_tf", "float32", True),
     "nst_tf bfloat16": Variant("nst_tf", "bfloat16", True),
+    "nst_tf float32, tiles of 512": Variant("nst_tf", "float32", True, 512),
+    "nst_tf float32, tiles of 1024": Variant("nst_tf", "float32", True, 1024),
+    "nst_tf float32, tiles of 2048": Variant("nst_tf", "float32", True, 2048),
     "torch float32": Variant("torch", "float32", False),
     "torch float32 channels-last": Variant("torch", "float32", True),
     "torch bfloat16 channels-last": Variant("torch", "bfloat16", True),
@@ -61,7 +69,7 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
     paths = next(iter(PAIRS.values()))
     content, style = (_at_size(path, image_size) for path in paths)
     evaluate = (_nst_tf if variant.framework == "nst_tf" else _torch)(variant, content, style)
-    for _ in range(_WARM_UP):
+    for _ in range(_WARM_UP if image_size < _LARGE else 1):
         evaluate()
     seconds = []
     for _ in range(repeats):
@@ -88,7 +96,12 @@ def _nst_tf(variant: Variant, content: ImageArray, style: ImageArray) -> Callabl
     import nst_tf
 
     config = nst_tf.Config(
-        image_size=max(content.shape), style_weight=_STYLE_WEIGHT, padding="zero", init="content"
+        image_size=max(content.shape),
+        style_weight=_STYLE_WEIGHT,
+        padding="zero",
+        init="content",
+        tile_size=variant.tile_size,
+        max_memory="1TiB",  # no tiles but those that are asked for
     )
     stylizer = nst_tf.Stylizer(config)
     function = stylizer.loss_function(content, style, precision=variant.precision)
@@ -235,6 +248,9 @@ def main() -> None:
     data = json.dumps({"versions": system.versions(), "summary": summary, "rows": rows}, indent=1)
     files.atomic_write(file, f"{data}\n".encode())
     files.atomic_write(arguments.results / "evaluation_cost.md", table(summary).encode())
+    from benchmarks.plot import plot_costs  # which imports matplotlib
+
+    plot_costs(summary, arguments.results / "evaluation_cost.png")
 
 
 def _arguments() -> argparse.Namespace:
@@ -245,7 +261,7 @@ def _arguments() -> argparse.Namespace:
         type=int,
         nargs="+",
         default=[128, 256, 512, 1024],
-        help="longer sides in pixels; 2048 takes 12 GiB or more",
+        help="longer sides in pixels; 2048 takes 12 GiB or more without tiles",
     )
     parser.add_argument("--rounds", type=int, default=3, help="times each is started anew")
     parser.add_argument("--repeats", type=int, default=5, help="timed evaluations per start")

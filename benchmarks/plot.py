@@ -1,4 +1,4 @@
-"""The plot: loss of saved images against seconds since the launch, one panel per task."""
+"""Plots: loss of saved images against seconds since the launch; cost against pixels."""
 
 import itertools
 import math
@@ -42,6 +42,36 @@ def plot(runs: Sequence[Run], file: Path) -> None:
             )
         for panel in list(panels):
             panel.set_visible(False)
+        figure.savefig(file, dpi=110)
+
+
+def plot_costs(summary: Mapping[str, Any], file: Path) -> None:
+    """Draws seconds and peak memory of an evaluation against pixels.
+
+    Args:
+        summary: That of `benchmarks.evaluation_cost.summarize`.
+        file: The PNG to write.
+    """
+    with mpl.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(12, 5), layout="constrained")
+        seconds, memory = figure.subplots(1, 2)
+        for (name, row), color in zip(summary.items(), itertools.cycle(_COLORS), strict=False):
+            points = sorted(row["sizes"].values(), key=lambda point: point["pixels"])
+            pixels = [point["pixels"] / 1e6 for point in points]
+            seconds.plot(pixels, [point["seconds"] for point in points], "o-", color=color)
+            peaks = [point["peak_memory_bytes"] / 2**30 for point in points]
+            memory.plot(pixels, peaks, "o-", color=color, label=name)
+        for panel, title in ((seconds, "seconds per evaluation"), (memory, "peak memory, GiB")):
+            panel.set_title(title, loc="left", fontweight="bold")
+            panel.set(xscale="log", yscale="log")
+            panel.set_xlabel("megapixels")
+            panel.grid(alpha=0.25)
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            for axis in (panel.xaxis, panel.yaxis):
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_locator(NullLocator())
+        memory.legend(frameon=False)
         figure.savefig(file, dpi=110)
 
 

@@ -474,14 +474,14 @@ def test_the_time_left_is_that_of_the_measured_cost(monkeypatch):
     losses = nst_tf.Losses({"tv": 1.0})
     assert progress.event(0).seconds_left is None
     clock[0] = 8.0
-    progress.update(0, Iteration(1, 10, 1, 0.5, 0.2, losses, 20, 64))
+    progress.update(0, Iteration(1, 10, 1, 0.5, 0.2, 1.0, losses, 20, 64))
     assert progress.event(0).seconds_left is None
     clock[0] = 38.0
-    progress.update(0, Iteration(4, 10, 4, 30.5, 0.8, losses, 20, 64))
+    progress.update(0, Iteration(4, 10, 4, 30.5, 0.8, 1.0, losses, 20, 64))
     assert progress.event(0).share == pytest.approx(0.4)
     assert progress.event(0).seconds_left == pytest.approx(60.0)
     # What was done before an interruption is no work of this batch, nor is what is skipped.
-    progress.update(1, Iteration(6, 10, 6, 90.0, 0.5, losses, 20, 64))
+    progress.update(1, Iteration(6, 10, 6, 90.0, 0.5, 1.0, losses, 20, 64))
     assert progress.event(0).seconds_left == pytest.approx(35.0)
     progress.end(1, counts=False)
     assert progress.event(1).share == pytest.approx(0.8)

@@ -32,6 +32,7 @@ def state(**changes):
                 "x": random.normal(size=(4, 5, 3)).astype(np.float32),
                 "best_value": np.array(0.1), "pairs": np.array([2, 0, 1]), "s": np.zeros((0, 60)),
                 "y": random.normal(size=(2, 3)).astype(ml_dtypes.bfloat16),
+                "halves": random.integers(0, 2**16, (2, 3), np.uint16),
             },
         ),
         **changes,

@@ -595,7 +595,7 @@ WITHOUT_EFFECT = {
     "content_image", "content_masks", "style_image", "style_masks", "init", "weights",
     "weights_sha256", "output_image", "preset", "max_pixels", "print_iter", "save_iter",
     "max_snapshots", "checkpoint_seconds", "threads", "score", "keep_state", "metadata", "strength",
-    "print_size", "dpi", "max_memory", "tile_size",
+    "print_size", "dpi", "max_memory", "tile_size", "workers", "cluster",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from nst_tf.engine.inputs import Inputs
 from nst_tf.engine.levels import LevelBuilder, StyleCache
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
+from nst_tf.engine.tiling import Tiling
 from nst_tf.errors import InputError
 from nst_tf.events import Iteration, Preview
 from nst_tf.image import masks
@@ -73,8 +74,9 @@ def objective(network, images, regions, **settings):
     networks = Networks(NetworkSettings(), spec_of(loss), network=network)
     inputs = Inputs(content, content, tuple(styles), tuple(regions), None)
     builder = LevelBuilder(
-        inputs, loss, InitialSettings(init="content"), networks, StyleCache(), "float32"
-    )
+        inputs, loss, InitialSettings(init="content"), networks, StyleCache(), "float32",
+        Tiling(0, 0), None,
+    )  # fmt: skip
     level = Level(SHAPE, tuple(style.shape[:2] for style in styles), 0)
     return LossFunction(networks.objective("float32"), builder.targets(level))
 

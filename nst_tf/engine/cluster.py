@@ -96,7 +96,7 @@ class ClusterRunner:
         self._key = uuid.uuid4().hex
         self._passes = itertools.count()
         self._held: dict[tuple[int, int], tuple[int, str]] = {}
-        self._send_recipe()
+        self._told: set[str] = set()
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Any]:
         """Runs tasks.
@@ -121,10 +121,6 @@ class ClusterRunner:
         while waiting:
             yield self._result(*waiting.popleft(), number)
 
-    def _send_recipe(self) -> None:
-        with _cluster_errors():
-            self._client.run(cluster_worker.add_recipe, self._key, self._recipe)
-
     def _workers(self) -> list[str]:
         with _cluster_errors():
             info = self._client.scheduler_info(n_workers=-1)
@@ -146,24 +142,28 @@ class ClusterRunner:
             held = worker in workers
         if held:
             task = task._replace(x=None, part=None)
+        is_new = worker not in self._told
+        self._told.add(worker)
         with _cluster_errors():
             return self._client.submit(
                 cluster_worker.run,
                 self._key,
                 task_number,
                 task,
+                self._recipe if is_new else None,
                 pure=False,
                 **({"workers": [worker], "allow_other_workers": True} if worker in workers else {}),
             )
 
     def _result(self, task: Task, future: "distributed.Future", number: int) -> Any:
-        with _cluster_errors():
-            try:
-                return future.result()
-            except Missing:  # the worker that had it has died, and this one may be new
-                self._held.pop((task.segment, task.tile), None)
-                self._send_recipe()
-        return self._result(task, self._submit(task, number, self._workers()), number)
+        while True:
+            with _cluster_errors():
+                try:
+                    return future.result()
+                except Missing:  # the worker that had it has died, or this one is new
+                    self._held.pop((task.segment, task.tile), None)
+                    self._told.clear()
+            future = self._submit(task, number, self._workers())
 
 
 @contextlib.contextmanager

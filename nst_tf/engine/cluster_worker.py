@@ -44,31 +44,14 @@ class Missing(Exception):  # noqa: N818 - it is no error: what is missing is sen
     """A recipe or a tile is not here: the worker is new, or the tile was at another one."""
 
 
-def add_recipe(key: str, recipe: Recipe) -> None:
-    """Keeps a recipe, and drops what runs of before have left.
-
-    Args:
-        key: Names the recipe.
-        recipe: The recipe.
-    """
-    with _building:
-        if key in _recipes:
-            return
-        _held.clear()
-        while len(_recipes) >= _MOST_RECIPES:
-            oldest = next(iter(_recipes))
-            del _recipes[oldest]
-            _built.pop(oldest, None)
-        _recipes[key] = recipe
-
-
-def run(key: str, number: int, task: Task) -> Any:
+def run(key: str, number: int, task: Task, recipe: Recipe | None = None) -> Any:
     """Runs a task on a worker.
 
     Args:
         key: Names the recipe.
         number: That of the pass; the second pass of an evaluation has that of the first.
         task: Without its tile where the first pass has left it here.
+        recipe: The recipe; None where the worker has it.
 
     Returns:
         The result of `nst_tf.objective.tiled.TileFunctions`.
@@ -77,6 +60,8 @@ def run(key: str, number: int, task: Task) -> Any:
         Missing: The recipe or the tile is not here.
         MachineError: Packages here have other versions than where the run was started.
     """
+    if recipe is not None:
+        _add_recipe(key, recipe)
     functions = _functions(key)
     place = key, task.segment, task.tile
     if task.x is None:
@@ -87,6 +72,19 @@ def run(key: str, number: int, task: Task) -> Any:
     elif task.method == "forward":
         _held[place] = number, task.x, task.part
     return functions(task)
+
+
+def _add_recipe(key: str, recipe: Recipe) -> None:
+    """Keeps a recipe, and drops what runs of before have left."""
+    with _building:
+        if key in _recipes:
+            return
+        _held.clear()
+        while len(_recipes) >= _MOST_RECIPES:
+            oldest = next(iter(_recipes))
+            del _recipes[oldest]
+            _built.pop(oldest, None)
+        _recipes[key] = recipe
 
 
 def _functions(key: str) -> TileFunctions:

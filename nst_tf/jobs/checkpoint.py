@@ -29,7 +29,9 @@ _FINAL = "state"
 _DIGEST_BYTES = 32
 _MAX_BYTES = 2**36
 _MAX_HEADER_BYTES = 2**24
-_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64", "bfloat16": "BF16"}
+_TYPES = {
+    "float32": "F32", "float64": "F64", "int64": "I64", "bfloat16": "BF16", "uint16": "U16",
+}  # fmt: skip
 """Names of the array types in a state, NumPy's to safetensors'."""
 
 _ARRAYS = ("image", "optimizer_state")

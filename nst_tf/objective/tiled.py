@@ -262,6 +262,8 @@ class TiledObjective:
         total, slopes, values = self._graphs.run(
             "slopes", partial(_slopes, spec=self.spec), measures, _compared(targets)
         )
+        # As arrays: tensors would configure TensorFlow in the process that reads them.
+        slopes = tf.nest.map_structure(_array, slopes)
         gradient = tf.constant(self._backward(maps, plan, slopes)[np.newaxis])
         if image is not variables:
             gradient = tape.gradient(image, variables, output_gradients=gradient)
