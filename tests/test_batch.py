@@ -517,6 +517,7 @@ def test_RUN_48_a_process_that_dies_costs_its_image_a_second_try_and_the_others_
     assert children() == []
 
 
+@pytest.mark.slow
 def test_RUN_48_a_process_that_dies_again_is_a_failure_of_its_image(tmp_path, monkeypatch):
     run_pictures = pictures(small(), variants=combinations({"seed": [1, 2]}), output_dir=tmp_path)
     (tmp_path / "sitecustomize.py").write_text(

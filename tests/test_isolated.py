@@ -103,6 +103,7 @@ def test_a_defect_in_the_child_is_told_with_its_traceback(tmp_path, monkeypatch)
         jobs.isolated(small(tmp_path / "o.png"))
 
 
+@pytest.mark.slow
 def test_a_worker_keeps_its_process_from_job_to_job_and_begins_another_after_a_death(tmp_path):
     def kill(event):
         if isinstance(event, Iteration):

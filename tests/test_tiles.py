@@ -164,8 +164,10 @@ def test_value_and_gradient_of_the_trained_network_are_those_of_the_whole_image(
     check_equal(whole, tiled, image(*SHAPE), targets)
 
 
-@pytest.mark.parametrize("padding", ["zero", "reflect", "replicate"])
-@pytest.mark.parametrize("pooling", ["max", "average"])
+@pytest.mark.parametrize(
+    ("padding", "pooling"),
+    [("zero", "max"), ("reflect", "average"), ("replicate", "max")],
+)
 def test_value_and_gradient_are_those_of_the_whole_image(tiny_weights, image, padding, pooling):
     whole, tiled, loss = objectives(tiny_weights, padding=padding, pooling=pooling, tv_weight=1e-2)
     targets = targets_of(whole, loss, image(*SHAPE), [image(90, 77)])
@@ -183,8 +185,8 @@ def test_value_and_gradient_are_those_of_the_whole_image(tiny_weights, image, pa
     ],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("shape", [SHAPE, (32, 127)])
-def test_each_additive_term_is_that_of_the_whole_image(tiny_weights, image, settings, shape):
+def test_each_additive_term_is_that_of_the_whole_image(tiny_weights, image, settings):
+    shape = (71, 96)
     whole, tiled, loss = objectives(tiny_weights, **settings)
     targets = targets_of(whole, loss, image(*shape), [image(60, 75), image(48, 48)])
     check_equal(whole, tiled, image(*shape), targets)
