@@ -206,6 +206,7 @@ class Saved:
         seconds: Time of the whole job.
         stop_reason: Why the optimization ended, in words.
         finished: Whether it ran to its end: neither stopped nor failed numerically.
+        timelapse: The animation of the run, where one was asked for and could be written.
     """
 
     path: Path
@@ -214,6 +215,7 @@ class Saved:
     seconds: float
     stop_reason: str
     finished: bool
+    timelapse: Path | None = None
 
 
 @dataclass(frozen=True)

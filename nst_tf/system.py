@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -13,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -310,6 +311,31 @@ def _version(name: str) -> str:
 
 def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+def optional_module(name: str, package: str, use: str) -> Any:
+    """Imports a package that only the extra "video" brings.
+
+    Args:
+        name: Of the module.
+        package: Its name for pip.
+        use: What it is needed for, as in "read a video".
+
+    Returns:
+        The module.
+
+    Raises:
+        MachineError: It is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        why = f"the package {package} is not installed"
+        if not isinstance(error, ModuleNotFoundError):  # a library of the system is missing
+            why = f"the package {package} cannot be imported ({error})"
+        raise MachineError(
+            f"cannot {use}", why, 'install it: pip install "nst_tf[video]"'
+        ) from error
 
 
 def prepare_environment(deterministic: bool) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nst_tf.config import Config
+from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import MachineError
 from nst_tf.events import Checkpointed, Iteration, Losses, Preview
@@ -16,6 +17,8 @@ from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Latest, Snapshots, 
 from nst_tf.jobs.checkpoint import Checkpoint
 
 STATE = OptimizationState(0, "float32", 0, 0, 1, 1.0, 1.0, np.zeros((3, 5, 3), np.float32), {})
+
+LEVELS = (Level((3, 5), ((3, 5),), 100),)
 
 
 class Source:
@@ -265,7 +268,7 @@ def test_no_checkpoints_where_none_are_asked_for(tmp_path):
 def test_a_preview_has_the_path_of_its_file_when_callbacks_get_it(tmp_path):
     events = []
     write = callbacks.RunFolderWriter(
-        tmp_path, Config().reporting, 100, (3, 5), {}, {}, bytes, CallbackList([events.append])
+        tmp_path, Config().reporting, LEVELS, {}, {}, bytes, CallbackList([events.append])
     )
     assert write(Preview(np.zeros((3, 5, 3), np.float32))) is False
     assert events[0].path == tmp_path / "first.png"

@@ -100,6 +100,8 @@ VALUES = {
     "metadata": ("none", "none"),
     "background": ("black", "black"),
     "max_snapshots": ("7", 7),
+    "timelapse": ("t.webp", Path.cwd() / "t.webp"),
+    "timelapse_seconds": ("3", 3.0),
 }
 
 

@@ -217,6 +217,13 @@ def pictures(
     if not content_files or not style_files:
         first = content_files[0] if content_files else None
         require_files(config.replace(content_image=first, style_image=style_files))
+    if config.timelapse is not None:
+        raise InputError(
+            "timelapse names one file",
+            "several images are made",
+            "leave it out, or make the images one by one",
+            where=config.timelapse,
+        )
     groups = [[style] for style in style_files] if each else [style_files]
     content_names, style_names = unique_names(content_files), unique_names(style_files)
     parts = _name_parts(variants)

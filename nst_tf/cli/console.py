@@ -128,6 +128,8 @@ class Lines:
                 f"{event.iterations} iterations, {describe_duration(event.seconds)}; "
                 f"{event.stop_reason}"
             )
+        if event.timelapse is not None:
+            print_line(f"saved {display_path(event.timelapse)}")
 
 
 @contextlib.contextmanager

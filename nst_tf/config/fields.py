@@ -380,6 +380,18 @@ def print_length(text: str) -> PrintLength:
     return PrintLength(max(one, other), min(one, other), unit)
 
 
+TIMELAPSE_SUFFIXES = (".webp", ".gif", ".mp4")
+"""The formats of a time-lapse."""
+
+
+def _timelapse(path: Path) -> Path:
+    suffix = path.suffix.lower()
+    if suffix not in TIMELAPSE_SUFFIXES:
+        hint = did_you_mean(suffix, TIMELAPSE_SUFFIXES)
+        raise ValueError(f"it ends in {suffix or 'no suffix'}; {hint}")
+    return path
+
+
 def _print_size(value: object) -> str:
     """Reads the size of a print, and writes it in one form."""
     if not isinstance(value, str):
@@ -411,6 +423,7 @@ if TYPE_CHECKING:
     ImageSize = int | Literal["content", "print"]
     File = _Converted[Path, str | Path]
     OptionalFile = _Converted[Path | None, str | Path | None]
+    TimelapseFile = _Converted[Path | None, str | Path | None]
     Files = _Converted[tuple[Path, ...], str | Path | Sequence[str | Path]]
     KeywordOrFile = _Converted[str, str | Path]
     Weights = _Converted[tuple[float, ...], str | float | Sequence[float]]
@@ -425,6 +438,7 @@ else:
     ImageSize = Annotated[Whole, WrapValidator(_size), PlainSerializer(lambda size: size)]
     File = Annotated[Path, BeforeValidator(as_path)]
     OptionalFile = File | None
+    TimelapseFile = Annotated[File, AfterValidator(_timelapse)] | None
     Files = Annotated[tuple[File, ...], Field(max_length=64), BeforeValidator(_tuple)]
     KeywordOrFile = str
     Weights = Annotated[tuple[Weight, ...], BeforeValidator(_numbers)]

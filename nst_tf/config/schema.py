@@ -37,6 +37,7 @@ from nst_tf.config.fields import (
     Pyramid,
     Sha256,
     Source,
+    TimelapseFile,
     Weight,
     Weights,
     Whole,
@@ -685,6 +686,18 @@ class ReportingSettings(Section):
     )
     max_snapshots: Whole = setting(
         0, "the number of snapshots to keep, 0 for all", affects_result=False, ge=0
+    )
+    timelapse: TimelapseFile = setting(
+        None,
+        "the animation of the run to write, a WebP, GIF or MP4 file",
+        affects_result=False,
+    )
+    timelapse_seconds: Number = setting(
+        8.0,
+        "the seconds that it lasts, 1 to 60, before its last image is held",
+        affects_result=False,
+        ge=1,
+        le=60,
     )
     score: bool = setting(
         True,

@@ -100,12 +100,30 @@ def atomic_write(path: Path, *data: bytes | memoryview, replace: bool = True) ->
         FileExistsError: The file exists and may not be replaced.
         MachineError: The disk is full, or the folder cannot be written. The old file is intact.
     """
+    with atomic_path(path, replace=replace) as temporary, temporary.open("xb") as file:
+        file.writelines(data)
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Gives a file its name when it is complete, as `atomic_write` does, whoever writes it.
+
+    Args:
+        path: The file. Its folder must exist.
+        replace: Whether an existing file may be replaced.
+
+    Yields:
+        The temporary to create, in the same folder.
+
+    Raises:
+        FileExistsError: The file exists and may not be replaced.
+        MachineError: The disk is full, or the folder cannot be written. The old file is intact.
+    """
     temporary = path.parent / f"{_prefix(path)}{secrets.token_hex(8)}"
     try:
         try:
-            with temporary.open("xb") as file:
-                file.writelines(data)
-                file.flush()
+            yield temporary
+            with temporary.open("rb+") as file:
                 _sync(file.fileno())
             if replace:
                 _replace(temporary, path)

@@ -4,12 +4,13 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from nst_tf.config import ReportingSettings
+from nst_tf.engine.pyramid import Level
 from nst_tf.errors import MachineError, warn
 from nst_tf.events import Checkpointed, Event, Iteration, Preview
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
@@ -18,6 +19,7 @@ from nst_tf.io import files
 from nst_tf.jobs import checkpoint
 from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.provenance import Facts
+from nst_tf.jobs.timelapse import Frames
 
 TRACE_COLUMNS = (
     "iteration",
@@ -340,8 +342,7 @@ class RunFolderWriter:
     Args:
         folder: The run folder.
         reporting: How often to write what.
-        num_iterations: The number of iterations planned.
-        shape: Height and width of the result.
+        levels: The plan of the run.
         fingerprint: What the result depends on.
         environment: What computes it.
         encode: Encodes 8-bit pixels as PNG.
@@ -353,6 +354,7 @@ class RunFolderWriter:
     Attributes:
         snapshots: The images saved.
         latest: The image on which a viewer can be left open.
+        timelapse: The frames of the animation; None where none is asked for.
         checkpoints: The states saved.
     """
 
@@ -360,8 +362,7 @@ class RunFolderWriter:
         self,
         folder: Path,
         reporting: ReportingSettings,
-        num_iterations: int,
-        shape: tuple[int, int],
+        levels: Sequence[Level],
         fingerprint: Facts,
         environment: Facts,
         encode: Callable[[Pixels], bytes],
@@ -379,11 +380,16 @@ class RunFolderWriter:
                 next(numbers), fingerprint, environment, event.iteration, event.state()
             )
 
+        num_iterations = sum(level.num_iterations for level in levels)
         self.snapshots = Snapshots(folder, every, keep, num_iterations, encode)
-        self.latest = Latest(folder / "latest.png", shape, encode)
+        self.latest = Latest(folder / "latest.png", levels[-1].shape, encode)
         self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
+        self.timelapse = None
+        if reporting.timelapse is not None:
+            self.timelapse = Frames(folder, levels, reporting.timelapse_seconds)
         self._notify = notify
-        self._write = CallbackList[Event]([trace, self.snapshots, self.latest, self.checkpoints])
+        writers = (trace, self.snapshots, self.latest, self.timelapse, self.checkpoints)
+        self._write = CallbackList[Event](writer for writer in writers if writer is not None)
 
     def __call__(self, event: Event) -> bool:
         """Handles an event; returns whether a callback of the job asks for the end."""

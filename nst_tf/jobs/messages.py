@@ -35,6 +35,10 @@ _TYPES: Mapping[str, type[Any]] = {
 }
 
 
+_FILES = ("path", "timelapse")
+"""Fields that hold paths."""
+
+
 def encode(message: Message) -> str:
     """Encodes a message; images and states are left out.
 
@@ -64,8 +68,9 @@ def decode(line: str) -> Message | None:
         return str(values["text"])
     if values.get("losses"):
         values["losses"] = Losses(values["losses"]["terms"])
-    if values.get("path"):
-        values["path"] = Path(values["path"])
+    for name_of_file in _FILES:
+        if values.get(name_of_file):
+            values[name_of_file] = Path(values[name_of_file])
     if name == "Planned":
         values["levels"] = tuple(PlannedLevel(*level) for level in values["levels"])
         values["notes"] = tuple(values["notes"])
@@ -90,8 +95,9 @@ def _values(message: Event | JobResult) -> dict[str, Any]:
     values.pop("source", None)
     if values.get("losses"):
         values["losses"] = asdict(values["losses"])
-    if values.get("path"):
-        values["path"] = str(values["path"])
+    for name_of_file in _FILES:
+        if values.get(name_of_file):
+            values[name_of_file] = str(values[name_of_file])
     return values
 
 

@@ -197,7 +197,7 @@ def check_output(config: Config, overwrite: bool) -> None:
     images.check_output(path, bit_depth=config.bit_depth)
     if why := _obstacle(path):
         raise MachineError("cannot write the image", why, _ANOTHER, where=path)
-    _check_folder(path.parent)
+    check_folder(path.parent, _ANOTHER)
     for file in _input_files(config):
         if file.exists() and path.exists() and file.samefile(path):
             raise InputError(
@@ -231,8 +231,16 @@ def _obstacle(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "it is not a regular file"
 
 
-def _check_folder(folder: Path) -> None:
-    """Refuses a folder that cannot be written; where it does not exist, the nearest above it."""
+def check_folder(folder: Path, remedy: str) -> None:
+    """Refuses a folder that cannot be written; where it does not exist, the nearest above it.
+
+    Args:
+        folder: The folder of an output.
+        remedy: What to do about it.
+
+    Raises:
+        MachineError: It is no folder, or there is no permission.
+    """
     found = _nearest(folder)
     if not found.is_dir():
         broken = found.is_symlink() and not found.exists()
@@ -241,7 +249,7 @@ def _check_folder(folder: Path) -> None:
         why = "there is no permission to write there, or the disk is read-only"
     else:
         return
-    raise MachineError("cannot write to the folder", why, _ANOTHER, where=found)
+    raise MachineError("cannot write to the folder", why, remedy, where=found)
 
 
 def _nearest(folder: Path) -> Path:

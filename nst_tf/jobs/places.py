@@ -21,13 +21,16 @@ from nst_tf.jobs import checkpoint
 from nst_tf.jobs.output import Occupant, inspect, numbered, run_folder
 from nst_tf.jobs.provenance import differences
 from nst_tf.jobs.resume import Found, Plan, warn_of_unfinished
+from nst_tf.jobs.timelapse import FRAMES, remove_frames
 from nst_tf.system import display_path
 
 _CONFIG = "config.yaml"
 _TARGET = "takes-the-place-of"
 """A file in the run folder that names the image whose place the job takes when it is finished."""
 
-_CONTINUED = ("trace.csv", "first.png", "latest.png", "iteration-*.png", "checkpoint-?")
+_CONTINUED = (
+    "trace.csv", "first.png", "latest.png", "iteration-*.png", "checkpoint-?", f"{FRAMES}/*.webp"
+)  # fmt: skip
 _FILES = (*_CONTINUED, _CONFIG, _TARGET, "run.json", "state")
 _MOST_NUMBERS = 10_000
 
@@ -101,12 +104,13 @@ class Place:
         """
         if self._source is None:  # what another run left is of no use any more
             (self.folder / "state").unlink(missing_ok=True)
+            remove_frames(self.folder)
             if self._is_empty:
                 (self.folder / "run.json").unlink(missing_ok=True)
         elif self._source != self.folder:
             for path in _files(self._source, _CONTINUED):
                 with contextlib.suppress(OSError):  # what is missing is told where it is needed
-                    shutil.copy2(path, self.folder / path.name)
+                    shutil.copy2(path, _moved(path, self._source, self.folder))
         self._write_config(self.folder)
         if self._target is None:
             (self.folder / _TARGET).unlink(missing_ok=True)
@@ -144,7 +148,8 @@ class Place:
             for path in _files(folder, _FILES):
                 path.unlink()
             for path in _files(self.folder, _FILES):
-                path.replace(folder / path.name)
+                path.replace(_moved(path, self.folder, folder))
+            remove_frames(self.folder)  # the empty folder
             (folder / _TARGET).unlink(missing_ok=True)
             self._write_config(folder)
         except (OSError, MachineError) as error:
@@ -286,6 +291,13 @@ def _notes(output: Path, path: Path, target: Path | None) -> tuple[str, ...]:
         return ()
     name = display_path(output)
     return (f"{name} is left to another run: this one saves {display_path(path)}",)
+
+
+def _moved(path: Path, source: Path, target: Path) -> Path:
+    """Returns the place of a file in another run folder, whose folder for it is created."""
+    moved = target / path.relative_to(source)
+    moved.parent.mkdir(exist_ok=True)
+    return moved
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nst_tf.errors import MachineError, NstError, warn
 from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
-from nst_tf.jobs import output, places
+from nst_tf.jobs import output, places, timelapse
 from nst_tf.jobs.callbacks import CallbackList, RunFolderWriter
 from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
 from nst_tf.jobs.inputs import Inputs, load_weights, read_inputs
@@ -109,6 +110,7 @@ def _run(
     """Checks the job, takes a place for it, and runs it."""
     global _largest_job
     output.check_output(config, overwrite)
+    timelapse.check(config)
     system.check_versions()
     check_backend()
     inputs = read_inputs(config)
@@ -132,7 +134,7 @@ def _run(
             notes = ("there is nothing to resume: the run begins", *notes)
         job = _Job(
             place, replace(inputs, levels=place.plan.levels), weights, expected, notes, began,
-            notify, should_stop or (lambda: False),
+            notify, should_stop or (lambda: False), overwrite,
         )  # fmt: skip
         _largest_job = max(_largest_job, expected.memory_bytes)
         return job.run()
@@ -161,6 +163,7 @@ class _Job:
         began: When the job began, by the monotonic clock.
         notify: Passes events to the callbacks.
         should_stop: Whether the job is to end.
+        overwrite: Whether any file may be replaced.
     """
 
     place: Place
@@ -171,6 +174,7 @@ class _Job:
     began: float
     notify: CallbackList[Event]
     should_stop: Callable[[], bool]
+    overwrite: bool
 
     @property
     def config(self) -> Config:
@@ -237,8 +241,7 @@ class _Job:
         return RunFolderWriter(
             folder,
             config.reporting,
-            self.inputs.num_iterations,
-            self.inputs.shape,
+            self.inputs.levels,
             self.place.plan.fingerprint,
             environment(config),
             lambda pixels: output.encode(pixels, ".png", config, self.inputs.profile),
@@ -304,15 +307,37 @@ class _Job:
         writer.latest.save(result.image)
         seconds, record = self._record(status, result, losses, writer)
         finished = status == "finished"
+        animation = self._write_timelapse(result, writer)
         if finished:
             writer.checkpoints.finish(keep=self.config.keep_state)
+            if not self.config.keep_state:
+                timelapse.remove_frames(self.place.folder)
         else:
             writer.checkpoints.save()
         self.place.settle()
         path, reason = self.place.saved, str(result.stop_reason)
-        self.notify(Saved(path, losses, result.iterations, seconds, reason, finished))
+        iterations = result.iterations
+        self.notify(Saved(path, losses, iterations, seconds, reason, finished, animation))
         failure = f"{result.failure}, at evaluation {result.evaluations}"
         return JobResult(path, record, losses, status, failure if status == "failed" else "")
+
+    def _write_timelapse(self, result: "Result", writer: RunFolderWriter) -> Path | None:
+        """Writes the animation of the run; a failure is reported by a warning."""
+        config, frames = self.config, writer.timelapse
+        if config.timelapse is None or frames is None:
+            return None
+        try:
+            return timelapse.write(
+                config.timelapse,
+                [*frames.read(), frames.frame(result.image)],
+                frames.durations(config.timelapse_seconds),
+                self.place.saved.name,
+                self.inputs.profile,
+                overwrite=self.overwrite,
+            )
+        except Exception as error:  # noqa: BLE001 - an encoder may raise anything
+            warn(f"the time-lapse could not be written: {error}")
+            return None
 
     def _record(
         self, status: Status, result: "Result", losses: Losses, writer: RunFolderWriter
