@@ -688,6 +688,7 @@ def test_variants_may_be_given_by_their_labels(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.slow
 def test_RUN_49_a_batch_that_is_killed_three_times_makes_the_same_files(photos, tmp_path):
     def words(folder):
         return command.command(
