@@ -19,8 +19,8 @@ class Losses:
     """The weighted terms of an image's loss, by name.
 
     Attributes:
-        terms: From "content/LAYER", "style/LAYER", "grain", "tv" and the names of extra losses to
-            the weighted value of the term.
+        terms: From "content/LAYER", "style/LAYER", "grain", "tv", "temporal" and the names of extra
+            losses to the weighted value of the term.
     """
 
     terms: Mapping[str, float]
@@ -49,6 +49,11 @@ class Losses:
     def tv(self) -> float:
         """The weighted total variation loss."""
         return self._sum("tv")
+
+    @property
+    def temporal(self) -> float:
+        """The weighted temporal loss of a frame of a video."""
+        return self._sum("temporal")
 
     def _sum(self, kind: str) -> float:
         return sum(value for name, value in self.terms.items() if name.split("/")[0] == kind)

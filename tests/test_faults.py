@@ -264,8 +264,8 @@ def test_RUN_18_the_order_of_operations(tmp_path, monkeypatch):
     for module, name in OPERATIONS:
         monkeypatch.setattr(module, name, noting(name, getattr(module, name)))
     files.atomic_write(tmp_path / "a.png", NEW)
-    # The folder is opened and synced last; opening, syncing and renaming the file come before.
-    assert seen == ["open", "fsync", "replace", "open", "fsync"]
+    # The file is written, opened again to be synced, and renamed; then the folder is synced.
+    assert seen == ["open", "open", "fsync", "replace", "open", "fsync"]
 
 
 def test_RUN_43_a_thousand_files_need_no_more_handles_than_one(tmp_path):

@@ -196,8 +196,8 @@ def test_CMD_15_dry_run_prints_the_resolved_configuration_and_the_plan(
     assert not list(tmp_path.iterdir())
     *_, plan = done.stdout.splitlines()
     assert re.fullmatch(
-        r"# nst_tf \S+, (float32|bfloat16) on CPU; iterations at 128x40: 160, 256x80: 80, "
-        r"512x159: 40; about \d\.\d GB of memory and .+", plan,
+        r"# nst_tf \S+, (float32|bfloat16) on CPU; iterations at 256x80: 80, 512x159: 40; "
+        r"about \d\.\d GB of memory and .+", plan,
     )  # fmt: skip
     (tmp_path / "x.yaml").write_text(done.stdout)
     again = run("--config=x.yaml", "--dry-run", env=without_tensorflow, cwd=tmp_path)
@@ -213,9 +213,9 @@ def test_CMD_15_dry_run_refuses_what_the_run_would_after_the_settings(capsys, tm
 
 def test_CMD_10_the_content_s_own_size_is_planned(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (230, 60), "teal").save("c.png")
+    Image.new("RGB", (230, 130), "teal").save("c.png")
     assert main([*given("c.png"), "--image-size=content", "--dry-run"]) == 0
-    assert "; iterations at 115x30: 178, 230x60: 40; about" in capsys.readouterr().out
+    assert "; iterations at 115x65: 178, 230x130: 40; about" in capsys.readouterr().out
     assert main([*given("c.png"), "--image_size=content", "--pyramid=230:5", "--dry-run"]) == 2
     assert "its level of 230 pixels is not smaller than 230" in capsys.readouterr().err
 

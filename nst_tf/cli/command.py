@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nst_tf.cli.signals import capture_signals
@@ -32,12 +32,17 @@ def main(argv: Sequence[str]) -> int:
         return execute(argv, received)
 
 
-def execute(argv: Sequence[str], received: Sequence[int]) -> int:
-    """Runs the command.
+def execute(
+    argv: Sequence[str],
+    received: Sequence[int],
+    perform: Callable[[Sequence[str], Sequence[int]], None] | None = None,
+) -> int:
+    """Runs the command, and reports errors in one line.
 
     Args:
         argv: The arguments, without the program's name.
         received: Signals that ask for the end, as they come.
+        perform: What it does with these; by default, what the command for images does.
 
     Returns:
         The exit code: 0 finished, 1 some images of a batch failed, 2 wrong input, 3 the machine
@@ -45,7 +50,7 @@ def execute(argv: Sequence[str], received: Sequence[int]) -> int:
     """
     try:
         with _streams():
-            _execute(argv, received)
+            (perform or _execute)(argv, received)
     except KeyboardInterrupt:
         return _report(_stopped_at_once())
     except Exception as error:  # noqa: BLE001 - a defect, too, ends in one line

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
+from pydantic.fields import FieldInfo
 
 import nst_tf
 from nst_tf.batch.plan import is_pattern
@@ -63,10 +64,11 @@ their flag is repeated; hyphens in the name of a flag mean underscores.
 """
 
 
-class _Flags(flags.FlagValues):  # type: ignore[misc]
+class FlagSet(flags.FlagValues):  # type: ignore[misc]
     """absl's parser, without its own `--flagfile`, which would read any file."""
 
     def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+        """Returns the arguments as they are."""
         return list(argv)
 
 
@@ -98,8 +100,8 @@ def parse(argv: Sequence[str]) -> Command:
     if defined["version"].value:
         return Command(Config(), answer=f"nst_tf {nst_tf.__version__}\n")
     given = {
-        name: _value(name, defined[name].value)
-        for name in Config.model_fields
+        name: value_of(name, field, defined[name].value)
+        for name, field in Config.model_fields.items()
         if defined[name].present
     }
     _add_files(given, words)
@@ -195,30 +197,25 @@ def _recalled(image: Path, given: dict[str, object]) -> Config:
 def help_text() -> str:
     """Returns the text of `--help`: one line for each flag."""
     lines = [*_USAGE.splitlines(), "", "Command"]
-    lines += [_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
+    lines += [help_line(name, text) for name, text in {**_SOURCES, **_SWITCHES}.items()]
     lines += ["", "Several images"]
-    lines += [_line(name, text) for name, text in BATCH_FLAGS.items()]
+    lines += [help_line(name, text) for name, text in BATCH_FLAGS.items()]
     for heading, group in itertools.groupby(
         Config.model_fields.items(), lambda item: section_of(item[0]).heading
     ):
         lines += ["", heading]
-        for name, field in group:
-            default = _written(None if field.default_factory else field.default)
-            lines.append(_line(name, f"{field.description}" + (f" [{default}]" if default else "")))
+        lines += [help_line(name, field=field) for name, field in group]
     return "\n".join(lines) + "\n"
 
 
-def _define() -> _Flags:
-    defined = _Flags()
+def _define() -> FlagSet:
+    defined = FlagSet()
     for name, text in _SOURCES.items():
-        _define_flag(defined, name, text)
+        define_source(defined, name, text)
     for name, text in _SWITCHES.items():
-        _define_flag(defined, name, text, boolean=True, default=False)
+        define_switch(defined, name, text)
     for name, field in Config.model_fields.items():
-        if _is_list(name):
-            flags.DEFINE_multi_string(name, None, field.description, flag_values=defined)
-        else:
-            _define_flag(defined, name, field.description or "", boolean=field.annotation is bool)
+        define_setting(defined, name, field)
     for name, text in BATCH_FLAGS.items():
         if name == "sweep":
             flags.DEFINE_multi_string(name, None, text, flag_values=defined)
@@ -227,8 +224,44 @@ def _define() -> _Flags:
     return defined
 
 
+def define_source(defined: FlagSet, name: str, text: str) -> None:
+    """Defines a flag that names a file of settings.
+
+    Args:
+        defined: The flags so far.
+        name: Of the flag.
+        text: What the file is.
+    """
+    _define_flag(defined, name, text)
+
+
+def define_switch(defined: FlagSet, name: str, text: str) -> None:
+    """Defines a flag that is false unless it is given.
+
+    Args:
+        defined: The flags so far.
+        name: Of the flag.
+        text: What it does.
+    """
+    _define_flag(defined, name, text, boolean=True, default=False)
+
+
+def define_setting(defined: FlagSet, name: str, field: FieldInfo) -> None:
+    """Defines the flag of a setting.
+
+    Args:
+        defined: The flags so far.
+        name: Of the setting.
+        field: Its declaration.
+    """
+    if _is_list(name):
+        flags.DEFINE_multi_string(name, None, field.description, flag_values=defined)
+    else:
+        _define_flag(defined, name, field.description or "", boolean=field.annotation is bool)
+
+
 def _define_flag(
-    defined: _Flags, name: str, text: str, *, boolean: bool = False, default: bool | None = None
+    defined: FlagSet, name: str, text: str, *, boolean: bool = False, default: bool | None = None
 ) -> None:
     """Defines a flag of one value."""
     if boolean:
@@ -250,20 +283,35 @@ class _SingleFlag(flags.Flag):  # type: ignore[misc]
             raise InputError(f"--{self.name} has one value", why, "give it once")
 
 
-def _value(name: str, given: Any) -> Any:
-    """Splits lists of files, and converts the text of a number; the schema reads all other text."""
+def value_of(name: str, field: FieldInfo, given: Any) -> Any:
+    """Splits lists of files, and converts the text of a number; the schema reads all other text.
+
+    Args:
+        name: Of the setting.
+        field: Its declaration.
+        given: The value of its flag.
+    """
     if _is_list(name):
         return [file for text in given for file in split_files(text)]
-    field = Config.model_fields[name]
     return scalar(given) if field.annotation in (int, float) and isinstance(given, str) else given
 
 
 def _is_list(name: str) -> bool:
     """Whether a flag takes several files, as that of the content image does for a batch."""
-    return metadata(name).repeatable or name == "content_image"
+    return name == "content_image" or (name in Config.model_fields and metadata(name).repeatable)
 
 
-def _line(name: str, text: str) -> str:
+def help_line(name: str, text: str = "", field: FieldInfo | None = None) -> str:
+    """Returns the line of a flag in the help.
+
+    Args:
+        name: Of the flag.
+        text: What it does.
+        field: The declaration of the setting, whose description and default are told in its place.
+    """
+    if field is not None:
+        default = _written(None if field.default_factory else field.default)
+        text = f"{field.description}" + (f" [{default}]" if default else "")
     return f"  --{name:<21}{text}"
 
 

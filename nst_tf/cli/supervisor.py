@@ -4,6 +4,7 @@ The parent imports next to nothing, so that the child starts at once.
 """
 
 import contextlib
+import importlib
 import os
 import signal
 import subprocess
@@ -27,21 +28,28 @@ _READ_SECONDS = 1.0
 """How long to wait for what a dead child printed, which nothing but a process of its own delays."""
 
 
-def run_in_subprocess() -> int:
+_COMMANDS = {"nst_tf.main": "command", "nst_tf.video": "videos"}
+"""The modules that run commands, and the ones of this package with their `execute`."""
+
+
+def run_in_subprocess(module: str = "nst_tf.main") -> int:
     """Runs the command in a child process, and passes on the signals that ask for the end.
 
     The child arrives here again. It is a new process of Python, never a fork: where TensorFlow
     computes in this process, as in a notebook, a fork of it would wait for ever.
 
+    Args:
+        module: Whose command it is.
+
     Returns:
         The exit code of the child; 3 where it was killed, 128 + N where a signal N stopped it.
     """
     if descriptor := os.environ.pop(_CHILD, ""):
-        _exit(_run_child(int(descriptor)))
+        _exit(_run_child(int(descriptor), module))
     _open_closed_descriptors(0, 1, 2)
     read, write = os.pipe()
     inherits = os.name == "posix"  # elsewhere a child is given no other descriptors than 0 to 2
-    program, environment = _program()
+    program, environment = _program(module)
     block_signals()  # until the child captures them
     try:
         child = subprocess.Popen(
@@ -72,7 +80,7 @@ def run_in_subprocess() -> int:
     return error.exit_code
 
 
-def _program() -> tuple[list[str], dict[str, str]]:
+def _program(command: str) -> tuple[list[str], dict[str, str]]:
     """Returns the command line and the environment of the child.
 
     The command line of this process is repeated, with all options of Python, where it is that of
@@ -80,13 +88,13 @@ def _program() -> tuple[list[str], dict[str, str]]:
     the script again.
     """
     arguments = sys.argv[1:]
-    for module in ("nst_tf.main", "nst_tf"):
+    for module in (command, "nst_tf"):
         own = ["-m", module, *arguments]
         if sys.orig_argv[-len(own) :] == own:
             return [sys.executable, *sys.orig_argv[1:]], dict(os.environ)
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-    return [sys.executable, "-P", "-m", "nst_tf.main", *arguments], environment
+    return [sys.executable, "-P", "-m", command, *arguments], environment
 
 
 def _pass_on(child: "subprocess.Popen[bytes]", number: int) -> None:
@@ -102,7 +110,7 @@ def _keep_end(descriptor: int, printed: bytearray) -> None:
             del printed[:-TAIL_BYTES]
 
 
-def _run_child(descriptor: int) -> int:
+def _run_child(descriptor: int, module: str) -> int:
     argv = sys.argv[1:]
     _open_closed_descriptors(1, 2)
     with capture_signals() as received:
@@ -111,14 +119,14 @@ def _run_child(descriptor: int) -> int:
             _redirect_libraries(descriptor)
         if descriptor >= 0:
             os.close(descriptor)
-        from nst_tf.cli import command  # not in the parent
-        from nst_tf.models import backend
+        from nst_tf.models import backend  # not in the parent
 
         backend.take_process()
         with contextlib.suppress(ModuleNotFoundError):  # which the command tells in one line
             from nst_tf import system
 
             system.keep_processor_time()
+        command = importlib.import_module(f"nst_tf.cli.{_COMMANDS[module]}")
         code = command.execute(argv, received)
         return next((told for told, meant in _TOLD.items() if meant == code), code)
 

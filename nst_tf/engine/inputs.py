@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from nst_tf.config import LossSettings
@@ -32,6 +33,22 @@ _MOST = 64
 
 
 @dataclass(frozen=True)
+class Before:
+    """What the frame before in a video leads to.
+
+    Attributes:
+        image: The frame that follows from it, RGB float32 [H, W, 3] in [0, 255], of the result's
+            size.
+        trust: How much of each pixel is known, float32 [H, W] in [0, 1].
+        weight: The weight of the temporal loss.
+    """
+
+    image: ImageArray
+    trust: npt.NDArray[np.float32]
+    weight: float
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a style transfer works on, at the sizes given.
 
@@ -41,6 +58,7 @@ class Inputs:
         styles: The style images, in the colors that `original_colors` gives them.
         regions: Where which style applies; empty where all apply everywhere.
         initial: The image to start from in place of the one that `init` names, or None.
+        before: What the frame before leads to, or None where there is none.
     """
 
     content: ImageArray
@@ -48,6 +66,7 @@ class Inputs:
     styles: tuple[ImageArray, ...]
     regions: tuple[Region, ...]
     initial: ImageArray | None
+    before: Before | None = None
 
     @property
     def shapes(self) -> tuple[tuple[int, int], list[tuple[int, int]]]:

@@ -17,14 +17,14 @@ from nst_tf.engine.pyramid import Level
 from nst_tf.engine.tiling import Tiling
 from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.image.masks import Mask, resize_regions
+from nst_tf.image.masks import Mask, resize_mask, resize_regions
 from nst_tf.image.resize import cover, resize
 from nst_tf.io.images import as_image
 from nst_tf.objective import targets as target_functions
 from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import Objective, StyleFeatures
 from nst_tf.objective.spec import ExtraLoss, term_weights
-from nst_tf.objective.targets import Fixed, MaskedStyle, Targets
+from nst_tf.objective.targets import Fixed, MaskedStyle, Targets, Temporal
 from nst_tf.objective.tiled import TiledObjective
 
 _MOST_STYLES = 64
@@ -156,8 +156,9 @@ class LevelBuilder:
         targets = Targets(
             content=objective.content_features(content) if objective.spec.content_layers else {},
             style=self._style_targets(level) if objective.spec.statistics else {},
-            weights=target_functions.weight_tensors(term_weights(self._loss, self._extra)),
+            weights=self._weights(),
             fixed=self._fixed(content, level),
+            temporal=self._temporal(level),
         )
         if self._loss.normalize_gradients:
             targets = self._normalized(targets, level)
@@ -286,10 +287,34 @@ class LevelBuilder:
             for kind in effects
             if effects[kind] and effects["content"]
         }
+        return targets._replace(weights=self._weights(scales))
+
+    def _weights(self, scales: Mapping[str, float] | None = None) -> dict[str, tf.Tensor]:
         weights = term_weights(self._loss, self._extra, scales)
-        return targets._replace(weights=target_functions.weight_tensors(weights))
+        if self._inputs.before is not None:
+            weights["temporal"] = self._inputs.before.weight
+        return target_functions.weight_tensors(weights)
+
+    def _temporal(self, level: Level) -> Temporal | None:
+        before = self._inputs.before
+        if before is None:
+            return None
+        image = resize(self.in_optimized_colors(before.image), level.shape)
+        trust = resize_mask(before.trust, level.shape)
+        return Temporal(batch(image), tf.constant(trust[np.newaxis, :, :, np.newaxis]))
 
     def _make_initial_image(self, level: Level) -> ImageArray:
+        before = self._inputs.before
+        own = self._own_initial_image(level)
+        if before is None:
+            return own
+        # Where the frame before leads nowhere, this one has only its own.
+        trust = resize_mask(before.trust, level.shape)[:, :, np.newaxis]
+        own = resize(own, level.shape)
+        image: ImageArray = own + trust * (resize(before.image, level.shape) - own)
+        return image
+
+    def _own_initial_image(self, level: Level) -> ImageArray:
         if self._inputs.initial is not None:
             return self._inputs.initial
         if self._initial.init_file is not None:

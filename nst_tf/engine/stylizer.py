@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from nst_tf.config import Config
 from nst_tf.engine import inputs, pyramid
 from nst_tf.engine.cluster import Cluster, open_cluster
 from nst_tf.engine.device import choose_precision, device_name
-from nst_tf.engine.inputs import ImageLike, Inputs, MaskLike
+from nst_tf.engine.inputs import Before, ImageLike, Inputs, MaskLike
 from nst_tf.engine.levels import LevelBuilder, StyleCache
 from nst_tf.engine.multiscale import MultiscaleOptimizer
 from nst_tf.engine.networks import Networks
@@ -144,6 +144,7 @@ class Stylizer:
         content_masks: MaskLike | Iterable[MaskLike] = (),
         style_masks: MaskLike | Iterable[MaskLike] = (),
         initial: ImageLike | None = None,
+        before: Before | None = None,
         callbacks: Sequence[Callback] = (),
         should_stop: Callable[[], bool] | None = None,
         state: OptimizationState | None = None,
@@ -166,6 +167,8 @@ class Stylizer:
             style_masks: The part of its style that each region takes, of that style's aspect; or
                 none at all.
             initial: The image to start from in place of `config.init`.
+            before: What the frame before in a video leads to: where that is known, the optimization
+                starts from it and has a temporal loss.
             callbacks: Called with a `Preview` of the initial image, unless `state` is given, with
                 an `Iteration` after each, and with `Scoring` at the end; a true answer to an
                 `Iteration` ends the optimization with the best image.
@@ -193,6 +196,7 @@ class Stylizer:
                 style_masks=style_masks,
                 initial=initial,
             )
+            given = replace(given, before=before)
             levels = self._plan(given)
             tiling = plan_tiling(levels, config)
             needs_tiles = any(map(tiling.size_for, (level.shape for level in levels)))

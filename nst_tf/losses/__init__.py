@@ -11,6 +11,7 @@ from nst_tf.losses.nearest import nearest_neighbor_loss, sampled_positions
 from nst_tf.losses.perceptual import PerceptualLoss
 from nst_tf.losses.sliced import sliced_quantiles, sliced_wasserstein_loss
 from nst_tf.losses.style import GRAIN, GRAM, STYLE_LOSSES, StyleLoss
+from nst_tf.losses.temporal import temporal_loss
 from nst_tf.losses.total_variation import total_variation_loss
 from nst_tf.losses.wasserstein import gaussian_wasserstein_loss, raw_moments
 
@@ -33,5 +34,6 @@ __all__ = [
     "sampled_positions",
     "sliced_quantiles",
     "sliced_wasserstein_loss",
+    "temporal_loss",
     "total_variation_loss",
 ]

@@ -37,6 +37,18 @@ class Fixed(NamedTuple):
     coverage: tf.Tensor
 
 
+class Temporal(NamedTuple):
+    """The image that the one before in a sequence leads to, with the weight of each pixel.
+
+    Attributes:
+        image: What the image is to equal, [1, H, W, 3].
+        trust: How much of each pixel is known, [1, H, W, 1] in [0, 1].
+    """
+
+    image: tf.Tensor
+    trust: tf.Tensor
+
+
 class Targets(NamedTuple):
     """All that the objective compares an image with.
 
@@ -45,12 +57,14 @@ class Targets(NamedTuple):
         style: The style targets by layer; those of one layer add up.
         weights: The weight of each term by its name, scalars in float64.
         fixed: What is kept of the content image, or None where all is optimized.
+        temporal: What the image before leads to, or None where there is none.
     """
 
     content: Mapping[str, tf.Tensor]
     style: Mapping[str, tuple[StyleTarget, ...]]
     weights: Mapping[str, tf.Tensor]
     fixed: Fixed | None = None
+    temporal: Temporal | None = None
 
 
 class MaskedStyle(NamedTuple):

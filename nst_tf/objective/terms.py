@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from nst_tf.losses import content_loss, jets, total_variation_loss
+from nst_tf.losses import content_loss, jets, temporal_loss, total_variation_loss
 from nst_tf.objective.spec import JETS, ObjectiveSpec
 from nst_tf.objective.targets import Fixed, Statistics, Targets
 
@@ -116,7 +116,27 @@ def loss_terms(
         term.name: tf.broadcast_to(term.function(image, activations), tf.shape(image)[:1])
         for term in spec.extra
     }
-    return compare(measures, targets, spec) | _weighted(extra, targets)
+    return {
+        **compare(measures, targets, spec),
+        **_weighted(extra, targets),
+        **temporal_terms(image, targets),
+    }
+
+
+def temporal_terms(image: tf.Tensor, targets: Targets) -> dict[str, tf.Tensor]:
+    """Compares an image with what the one before leads to.
+
+    Args:
+        image: RGB in [0, 255], [B, H, W, 3].
+        targets: What it is compared with.
+
+    Returns:
+        The weighted term "temporal", [B] in float64; nothing where there is no image before.
+    """
+    if targets.temporal is None:
+        return {}
+    loss = temporal_loss(image, targets.temporal.image, targets.temporal.trust)
+    return _weighted({"temporal": loss}, targets)
 
 
 def _weighted(values: Mapping[str, tf.Tensor], targets: Targets) -> dict[str, tf.Tensor]:

@@ -25,7 +25,7 @@ from nst_tf.models.segments import Segment, segments
 from nst_tf.objective import terms
 from nst_tf.objective.graphs import Graphs, Objective, StyleFeatures
 from nst_tf.objective.spec import JETS, ObjectiveSpec
-from nst_tf.objective.targets import StyleTarget, Targets, downsampled
+from nst_tf.objective.targets import StyleTarget, Targets, Temporal, downsampled
 from nst_tf.objective.terms import Measures
 
 Array = npt.NDArray[Any]
@@ -265,6 +265,11 @@ class TiledObjective:
         # As arrays: tensors would configure TensorFlow in the process that reads them.
         slopes = tf.nest.map_structure(_array, slopes)
         gradient = tf.constant(self._backward(maps, plan, slopes)[np.newaxis])
+        if targets.temporal is not None:  # of pixels only, which needs no tiles
+            added, own_gradient, own_values = self._graphs.run(
+                "temporal", _temporal, image, targets.temporal, targets.weights
+            )
+            total, gradient, values = total + added, gradient + own_gradient, values | own_values
         if image is not variables:
             gradient = tape.gradient(image, variables, output_gradients=gradient)
         return total, gradient, values
@@ -273,9 +278,10 @@ class TiledObjective:
         """Evaluates `nst_tf.objective.terms.loss_terms` for a batch of one."""
         plan = self._plan_of(image.shape[1:3], targets)
         _, measures = self._forward(np.asarray(image)[0], plan)
-        return self._graphs.run(
+        values: dict[str, tf.Tensor] = self._graphs.run(
             "compare", partial(terms.compare, spec=self.spec), measures, _compared(targets)
         )
+        return values | terms.temporal_terms(image, targets)
 
     def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Computes `Objective.content_features` for a batch of one."""
@@ -550,6 +556,17 @@ def _slopes(
     found = iter(tape.gradient(total, leaves, unconnected_gradients="zero"))
     slopes = tf.nest.map_structure(lambda leaf: None if leaf is None else next(found), measures)
     return total, slopes, values
+
+
+def _temporal(
+    image: tf.Tensor, temporal: Temporal, weights: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor, dict[str, tf.Tensor]]:
+    """Computes the temporal term, its gradient by the image, and the term by its name."""
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        values = terms.temporal_terms(image, Targets({}, {}, weights, temporal=temporal))
+        total = tf.add_n([tf.reduce_sum(value) for value in values.values()])
+    return total, tape.gradient(total, image), values
 
 
 def _compared(targets: Targets) -> Targets:

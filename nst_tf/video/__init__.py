@@ -1,0 +1,1 @@
+"""Videos: each frame starts from the one before, moved along the optical flow."""
