@@ -63,7 +63,7 @@ def test_with_a_gpu_no_time_is_known_and_no_memory_refused(monkeypatch):
     found = estimate.estimate([level()], CONFIG)
     assert (found.seconds, found.seconds_per_evaluation) == (None, None)
     monkeypatch.setattr(system, "available_memory", lambda: 1)
-    estimate.check_memory(found, 512)
+    estimate.check_memory(found, 512, CONFIG)
 
 
 def test_a_device_file_is_no_gpu_until_tensorflow_sees_one(monkeypatch):
@@ -76,14 +76,26 @@ def test_a_device_file_is_no_gpu_until_tensorflow_sees_one(monkeypatch):
         assert known == (devices == [])
 
 
+def test_RUN_29_more_than_max_memory_is_refused(monkeypatch):
+    needed = ResourceEstimate(9_050_000_000, 100.0, 1.0)
+    monkeypatch.setattr(system, "available_memory", lambda: 64_000_000_000)
+    estimate.check_memory(needed, 512, CONFIG.replace(max_memory=9_050_000_000))
+    with pytest.raises(
+        MachineError, match=r"3\.0 GB are available by max_memory; try --image_size=256$"
+    ):
+        estimate.check_memory(needed, 512, CONFIG.replace(max_memory=3_050_000_000))
+    with pytest.raises(MachineError, match=r"raise it to 9050MB$"):
+        estimate.check_memory(needed, 512, CONFIG.replace(max_memory="1GB"))
+
+
 def test_RUN_29_the_refusal_names_the_size_that_would_fit(monkeypatch):
     needed = ResourceEstimate(9_050_000_000, 100.0, 1.0)
     monkeypatch.setattr(system, "available_memory", lambda: 9_050_000_000)
-    estimate.check_memory(needed, 512)
+    estimate.check_memory(needed, 512, CONFIG)
     # A quarter of what grows with the pixels is left: half the side.
     monkeypatch.setattr(system, "available_memory", lambda: 3_050_000_000)
     with pytest.raises(MachineError, match=r"about 9\.1 GB, 3\.0 GB are .*--image_size=256"):
-        estimate.check_memory(needed, 512)
+        estimate.check_memory(needed, 512, CONFIG)
     monkeypatch.setattr(system, "available_memory", lambda: 900_000_000)
     with pytest.raises(MachineError, match="free some memory"):
-        estimate.check_memory(needed, 512)
+        estimate.check_memory(needed, 512, CONFIG)

@@ -519,6 +519,20 @@ def test_lbfgsb_goes_on_from_the_last_multiple_of_fifty(bounds):
     assert (resumed.value, resumed.iterations) == (whole.value, 110)
 
 
+def test_a_continued_minimization_keeps_as_many_steps_as_the_interrupted_one(random):
+    function = bowl(random.uniform(-50, 300, (6, 7)), np.geomspace(1, 900, 42).reshape(6, 7))
+    initial, states = np.full((6, 7), 128.0), []
+    whole = minimize(
+        "lbfgs", function, initial, history=3, max_iterations=20,
+        callback=lambda step: states.append(step.state()),
+    )  # fmt: skip
+    for history in (2, 20):
+        resumed = minimize(
+            "lbfgs", function, initial, state=states[9], history=history, max_iterations=20
+        )
+        np.testing.assert_array_equal(resumed.x, whole.x)
+
+
 def test_goes_on_for_more_iterations_than_first_planned():
     states = []
     minimize("lbfgs", rosenbrock, [[-1.0, 2.0, 0.5]], max_iterations=5,

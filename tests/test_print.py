@@ -456,7 +456,7 @@ def test_a_print_that_does_not_fit_is_told_the_dpi_that_does(tmp_path, monkeypat
     needed = estimate.ResourceEstimate(9_000_000_000, 1.0, 1.0)
     monkeypatch.setattr("nst_tf.system.available_memory", lambda: 3_000_000_000)
     with pytest.raises(MachineError, match="the memory does not suffice") as caught:
-        estimate.check_memory(needed, 11_811, 300)
+        estimate.check_memory(needed, 11_811, config)
     remedy = caught.value.remedy
     assert remedy.startswith("try --dpi=") and 100 < int(remedy.removeprefix("try --dpi=")) < 200
 

@@ -331,10 +331,19 @@ def test_max_memory_and_tile_size_decide_for_themselves(memory):
     assert tiling.plan_tiling(levels, Config(tile_size=320)).tile_size == 320
 
 
+def test_fewer_steps_are_kept_where_all_do_not_fit(memory):
+    memory(64e9)
+    levels = [level(2731, 4096, 40)]
+    found = tiling.plan_tiling(levels, Config(max_memory="5GB"))
+    assert found.tile_size == min(tiling.TILE_SIZES)
+    assert 5 < found.history < 20
+    assert 4.8e9 < found.memory_bytes <= 5e9  # as many as fit
+
+
 def test_what_does_not_fit_even_in_small_tiles_has_the_smallest(memory):
     memory(1.2e9)
     found = tiling.plan_tiling([level(2731, 4096)], Config())
-    assert found.tile_size == min(tiling.TILE_SIZES)
+    assert (found.tile_size, found.history) == (min(tiling.TILE_SIZES), 5)
     assert found.memory_bytes > 1.2e9
 
 

@@ -205,6 +205,7 @@ class MultiscaleOptimizer:
             bounds=PIXEL_RANGE if self._settings.bounds else None,
             max_iterations=self._left(state),
             initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
+            history=self._builder.tiling.history,
             history_dtype=history_dtype(state.image.shape[:2]),
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,

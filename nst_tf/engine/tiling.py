@@ -37,9 +37,11 @@ to one at once."""
 
 _PAIR_BYTES = {"float32": 24.0, "bfloat16": 12.0}
 _HISTORY = 20
+_SHORT_HISTORY = 5
 _OTHER_OPTIMIZER_BYTES = {"lbfgs": 20.0, "l-bfgs-b": 1500.0, "adam": 100.0, "bfgs": 0.0}
 """Bytes per pixel of a step and a change of the gradient that "lbfgs" keeps, how many of them it
-keeps at most, and bytes of other arrays. Checkpoints are written from where the arrays are."""
+keeps at most, and how many at least where memory is short; and bytes of other arrays. Checkpoints
+are written from where the arrays are."""
 
 _LARGE = 2_000_000
 """Pixels from which steps are kept in bfloat16: they are most of the memory beside the tiles."""
@@ -63,10 +65,12 @@ class Tiling(NamedTuple):
     Attributes:
         tile_size: The longest side of a tile in pixels without its border; 0 where there are none.
         memory_bytes: The peak memory that a run is expected to take.
+        history: Steps that "lbfgs" keeps at most.
     """
 
     tile_size: int
     memory_bytes: int
+    history: int = _HISTORY
 
     def size_for(self, shape: tuple[int, int]) -> int:
         """Returns the size of the tiles of an image, or 0 where it is not larger than one.
@@ -90,12 +94,14 @@ class Tiling(NamedTuple):
 def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     """Chooses the largest tiles with which a run fits into memory, or none.
 
+    Where not even the smallest leave room for the steps that "lbfgs" keeps, it keeps fewer.
+
     Args:
         levels: The plan.
         config: `tile_size`, `max_memory` and the optimizer.
 
     Returns:
-        The choice; the smallest tiles where none fit.
+        The choice; the smallest tiles and the fewest steps where none fit.
 
     Raises:
         InputError: There have to be tiles, and the style loss is no sum over positions.
@@ -114,20 +120,30 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
 
 
 def _plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
-    if config.tile_size:
-        return _tiling(levels, config, config.tile_size)
+    sizes = [config.tile_size] if config.tile_size else _sizes(levels)
+    budget = config.max_memory or (1.0 - _MARGIN) * _available()
+    fewer = range(_HISTORY - 1, _SHORT_HISTORY - 1, -1)
+    choices = [(size, _HISTORY) for size in sizes] + [(sizes[-1], rows) for rows in fewer]
+    for choice in choices:
+        found = _tiling(levels, config, *choice)
+        if found.memory_bytes <= budget:
+            break
+    return found
+
+
+def _sizes(levels: Sequence[Level]) -> list[int]:
+    """Lists the sizes of tiles to choose from, the largest first, or 0 for none before them."""
     most = _LARGEST_STRIPS if system.is_x86_without_avx512() else math.inf
     sizes = [size for size in TILE_SIZES if size**2 <= most]
     if max(map(math.prod, _shapes(levels))) <= most:
         sizes.insert(0, 0)
-    available = min(system.available_memory(), system.address_space_left())
-    available += system.memory_in_use()
-    budget = config.max_memory or (1.0 - _MARGIN) * available
-    for size in sizes:
-        found = _tiling(levels, config, size)
-        if found.memory_bytes <= budget:
-            break
-    return found
+    return sizes
+
+
+def _available() -> int:
+    """Returns the bytes that this process may take, with those that it has."""
+    free = min(system.available_memory(), system.address_space_left())
+    return free + system.memory_in_use()
 
 
 def history_dtype(shape: tuple[int, int]) -> str:
@@ -143,17 +159,17 @@ def _shapes(levels: Sequence[Level]) -> list[tuple[int, int]]:
     return [shape for level in levels for shape in (level.shape, *level.style_shapes)]
 
 
-def _tiling(levels: Sequence[Level], config: Config, tile_size: int) -> Tiling:
-    needed = max(_level_bytes(level, config, tile_size) for level in levels)
-    return Tiling(tile_size, round(BASE_BYTES + needed))
+def _tiling(levels: Sequence[Level], config: Config, tile_size: int, history: int) -> Tiling:
+    needed = max(_level_bytes(level, config, tile_size, history) for level in levels)
+    return Tiling(tile_size, round(BASE_BYTES + needed), history)
 
 
-def _level_bytes(level: Level, config: Config, tile_size: int) -> float:
+def _level_bytes(level: Level, config: Config, tile_size: int, history: int) -> float:
     """Adds up the image, the largest style and the optimizer's arrays."""
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
         pair = _PAIR_BYTES[history_dtype(level.shape)]
-        arrays += pair * min(level.num_iterations, _HISTORY)
+        arrays += pair * min(level.num_iterations, history)
     processes = max(1, config.workers)
     pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
     return (

@@ -75,29 +75,37 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
 
 
 def check_memory(
-    estimate: ResourceEstimate, longer_side: int, dpi: int = 0, reusable: int = 0
+    estimate: ResourceEstimate, longer_side: int, config: Config, reusable: int = 0
 ) -> None:
     """Refuses a job that would not fit into memory.
 
     Args:
         estimate: Of the job.
         longer_side: That of the result, in pixels.
-        dpi: The pixels per inch that decide the size of a print; 0 where `image_size` does.
+        config: `max_memory`, and whether `print_size` decides the size.
         reusable: Bytes that this process holds from an earlier job, which this one uses again.
 
     Raises:
-        MachineError: It needs more memory than is available; names the size that would fit.
+        MachineError: It needs more memory than is available, or than `max_memory`; names the size
+            that would fit.
     """
     memory, space = system.available_memory(), system.address_space_left()
     available = max(0, min(memory, space)) + reusable
     needed = estimate.memory_bytes
+    limited = 0 < config.max_memory < min(available, needed)
+    if limited:
+        available = config.max_memory
     if estimate.seconds is None or needed <= available:
         return
     share = (available - BASE_BYTES) / (needed - BASE_BYTES)
     scale = math.sqrt(share) if share > 0 else 0.0
-    smaller = f"--dpi={int(dpi * scale)}" if dpi else f"--image_size={int(longer_side * scale)}"
+    smaller = f"--image_size={int(longer_side * scale)}"
+    if config.print_size:
+        smaller = f"--dpi={int(config.print_dpi * scale)}"
     where, remedy = "", "free some memory"
-    if space < memory:
+    if limited:
+        where, remedy = " by max_memory", f"raise it to {needed / 1e6:.0f}MB"
+    elif space < memory:
         where = " in the address space, beside TensorFlow's libraries"
         remedy = "raise its limit (ulimit -v)"
     raise MachineError(

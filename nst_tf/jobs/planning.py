@@ -72,7 +72,7 @@ def plan(config: Config, *, overwrite: bool = False) -> Planned:
     inputs = read_inputs(config)
     check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config, inputs.largest_pixels)
-    check_memory(expected, max(inputs.shape), config.print_dpi if config.print_size else 0)
+    check_memory(expected, max(inputs.shape), config)
     return Planned(
         tuple(PlannedLevel(*level.shape, level.num_iterations) for level in inputs.levels),
         system.precision(config.precision, deterministic=config.deterministic),

@@ -116,8 +116,7 @@ def _run(
     inputs = read_inputs(config)
     output.check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config)
-    dpi = config.print_dpi if config.print_size else 0
-    check_memory(expected, max(inputs.shape), dpi, _reusable_memory())
+    check_memory(expected, max(inputs.shape), config, _reusable_memory())
     sha256, weights = load_weights(config, executor)
     plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
     found = None

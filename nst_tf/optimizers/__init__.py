@@ -61,7 +61,8 @@ def minimize(
             point is evaluated.
         initial_step: Largest change of any variable in the first trial step, in the unit of the
             variables.
-        history: Pairs of steps and changes of the gradient kept at most ("lbfgs" and "l-bfgs-b").
+        history: Pairs of steps and changes of the gradient kept at most ("lbfgs" and "l-bfgs-b");
+            with a state of "lbfgs", as many as it was made with.
         history_dtype: Type in which "lbfgs" keeps these pairs, "bfloat16", "float32" or "float64";
             None for that of `initial`. bfloat16 takes half the memory of float32.
         tolerance: The minimization has converged if the value falls by less than this share of it

@@ -184,11 +184,9 @@ class InverseHessian:
                 f"its history is of type {s.dtype.name}, this one of {self.history_dtype.name}",
                 "continue with the history_dtype of the interrupted minimization",
             )
-        rows = len(state["d"])
-        self._rows = max(self._rows, rows)
-        more = (0, self._rows - rows)
-        self._d = tf.constant(np.pad(state["d"], more))
-        self._r_inverse = tf.constant(np.pad(state["r_inverse"], more))
+        self._rows = len(state["d"])  # for the same steps as without an interruption
+        self._d = tf.constant(state["d"])
+        self._r_inverse = tf.constant(state["r_inverse"])
         self.pairs = state["pairs"].tolist()
         self._s = self._y = tf.zeros((0, s.shape[1]), self.history_dtype)
         while self._s.shape[0] < len(self.pairs):

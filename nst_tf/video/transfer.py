@@ -286,7 +286,7 @@ def _plan(config: Config, settings: VideoSettings, source: Path) -> _Plan:
     shapes = [(style.shape[0], style.shape[1]) for style in read]
     levels = pyramid.plan(shape, shapes, config)
     expected = estimate(levels, config, max(shape[0] * shape[1], *(h * w for h, w in shapes)))
-    check_memory(expected, max(shape))
+    check_memory(expected, max(shape), config)
     styles = [
         reduce(style, largest) for style, largest in zip(read, levels[-1].style_shapes, strict=True)
     ]
