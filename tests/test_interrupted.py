@@ -138,6 +138,7 @@ def test_RUN_12_14_15_a_signal_saves_the_best_image_and_where_it_stands(tmp_path
         assert_finished_like(output, whole)
 
 
+@pytest.mark.slow
 def test_RUN_12_a_terminals_interrupt_reaches_both_processes_and_counts_once(tmp_path):
     output = tmp_path / "o.png"
     with started(output) as child:
@@ -213,6 +214,7 @@ def test_a_worker_whose_parent_is_killed_saves_and_ends(tmp_path):
     assert output.exists()
 
 
+@pytest.mark.slow
 def test_RUN_17_the_trace_grows_during_the_run_and_is_cut_back_to_the_checkpoint(tmp_path, whole):
     output = tmp_path / "o.png"
     with started(output, checkpoint_seconds=1000) as child:  # one, when the second level begins
@@ -253,6 +255,7 @@ def test_RUN_26_a_finished_run_has_nothing_to_do(whole):
     assert "it differs in seed" in command.error_line(other)
 
 
+@pytest.mark.slow
 def test_RUN_26_OUT_16_without_a_checkpoint_the_run_begins(tmp_path, whole):
     done = command.run(*flags(tmp_path / "o.png"), "--resume")
     assert (done.returncode, done.stderr) == (0, "")
@@ -378,6 +381,7 @@ def test_RUN_09_nobody_listens_and_the_run_goes_on(tmp_path):
     assert size_of(output) == (48, 32)
 
 
+@pytest.mark.slow
 def test_RUN_09_neither_does_a_closed_descriptor_end_it(tmp_path):
     output = tmp_path / "o.png"
     words = " ".join(map(str, command.command(*flags(output, num_iterations=3, pyramid="none"))))
@@ -403,6 +407,7 @@ def test_RUN_04_an_image_that_appears_meanwhile_is_left_alone(tmp_path):
     assert record(tmp_path / "o-2.png")["finished"]
 
 
+@pytest.mark.slow
 def test_RUN_15_nohup_is_respected(tmp_path):
     output = tmp_path / "o.png"
 
@@ -420,6 +425,7 @@ def test_RUN_15_nohup_is_respected(tmp_path):
     assert record(output)["finished"]
 
 
+@pytest.mark.slow
 def test_RUN_19_a_run_that_slept_goes_on(tmp_path, whole):
     output = tmp_path / "o.png"
     with started(output) as child:
@@ -432,6 +438,7 @@ def test_RUN_19_a_run_that_slept_goes_on(tmp_path, whole):
     assert digest(output) == digest(whole)
 
 
+@pytest.mark.slow
 def test_deterministic_runs_are_the_same_and_say_so(tmp_path):
     digests = set()
     for number in range(2):

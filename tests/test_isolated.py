@@ -127,6 +127,7 @@ def test_a_worker_keeps_its_process_from_job_to_job_and_begins_another_after_a_d
     assert children() == []
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_holds_for_one_job_of_a_worker(tmp_path):
     seen = []
     with Worker() as worker:
@@ -138,6 +139,7 @@ def test_a_request_to_stop_holds_for_one_job_of_a_worker(tmp_path):
         assert worker.run(small(tmp_path / "2.png")).status == "finished"
 
 
+@pytest.mark.slow
 def test_warnings_arrive_at_the_logger(tmp_path, caplog):
     Image.new("RGB", (40, 30), "teal").save(
         tmp_path / "c.png", save_all=True, append_images=[Image.new("RGB", (40, 30), "red")]
@@ -173,7 +175,7 @@ def test_RUN_29_a_job_that_is_killed_is_told_in_a_sentence_and_can_be_resumed(tm
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("way", ["should_stop", "callback"])
+@pytest.mark.parametrize("way", ["should_stop", pytest.param("callback", marks=pytest.mark.slow)])
 def test_a_request_to_stop_is_passed_on(tmp_path, way):
     config = small(tmp_path / "o.png", num_iterations=100_000)
     seen = []
@@ -210,6 +212,7 @@ jobs.isolated(Config(content_image=sys.argv[1], style_image=[sys.argv[2]], image
 """
 
 
+@pytest.mark.slow
 def test_a_child_whose_parent_is_killed_saves_and_ends(tmp_path):
     words = [sys.executable, "-c", PARENT, CONTENT, STYLE, tmp_path / "o.png"]
     with subprocess.Popen(
@@ -224,6 +227,7 @@ def test_a_child_whose_parent_is_killed_saves_and_ends(tmp_path):
     assert (tmp_path / "o.png").exists()
 
 
+@pytest.mark.slow
 def test_a_job_runs_in_a_thread_of_a_server(tmp_path):
     results = []
     thread = threading.Thread(

@@ -191,6 +191,7 @@ def test_a_wrong_input_is_told_in_one_line(environment, tmp_path):
     assert list(Path(tmp_path).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_job_in_a_child_process(environment, tmp_path):
     code = """
 import sys

@@ -166,7 +166,11 @@ def test_value_and_gradient_of_the_trained_network_are_those_of_the_whole_image(
 
 @pytest.mark.parametrize(
     ("padding", "pooling"),
-    [("zero", "max"), ("reflect", "average"), ("replicate", "max")],
+    [
+        ("reflect", "average"),
+        ("zero", "max"),
+        pytest.param("replicate", "max", marks=pytest.mark.slow),
+    ],
 )
 def test_value_and_gradient_are_those_of_the_whole_image(tiny_weights, image, padding, pooling):
     whole, tiled, loss = objectives(tiny_weights, padding=padding, pooling=pooling, tv_weight=1e-2)
@@ -192,7 +196,7 @@ def test_each_additive_term_is_that_of_the_whole_image(tiny_weights, image, sett
     check_equal(whole, tiled, image(*shape), targets)
 
 
-@pytest.mark.parametrize("style_loss", ["gram", "moments"])
+@pytest.mark.parametrize("style_loss", ["gram", pytest.param("moments", marks=pytest.mark.slow)])
 def test_masks_also_where_a_tile_has_none_of_one(tiny_weights, image, random, style_loss):
     whole, tiled, loss = objectives(tiny_weights, style_loss=style_loss)
     content, x = image(*SHAPE), image(*SHAPE)
@@ -211,6 +215,7 @@ def test_masks_also_where_a_tile_has_none_of_one(tiny_weights, image, random, st
     check_equal(whole, tiled, x, targets)
 
 
+@pytest.mark.slow
 def test_only_the_luminance(tiny_weights, image):
     whole, tiled, loss = objectives(tiny_weights, original_colors="luminance")
     targets = targets_of(whole, loss, image(*SHAPE), [image(90, 77)])
