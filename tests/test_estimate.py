@@ -51,11 +51,26 @@ def test_time_is_that_of_all_evaluations_of_all_levels():
     one = estimate.estimate([level()], CONFIG)
     # 1.445 MFLOP for each of 240,000 pixels at 95 GFLOP/s
     assert one.seconds_per_evaluation == pytest.approx(240_000 * 1.445e6 / 95e9)
-    assert one.seconds == pytest.approx(8 + 10 * one.seconds_per_evaluation)
-    both = estimate.estimate([level(200, 300, 20), level()], CONFIG)
-    assert both.seconds == pytest.approx(8 + 15 * one.seconds_per_evaluation)
+    more = estimate.estimate([level(num_iterations=30)], CONFIG)
+    assert more.seconds - one.seconds == pytest.approx(20 * one.seconds_per_evaluation)
+    both = estimate.estimate([level(200, 300, 20, (150, 250)), level(num_iterations=30)], CONFIG)
+    without = estimate.estimate([level(200, 300, 0, (150, 250)), level(num_iterations=30)], CONFIG)
+    assert both.seconds - without.seconds == pytest.approx(5 * one.seconds_per_evaluation)
     fast = estimate.estimate([level()], CONFIG.replace(precision="bfloat16"))
     assert fast.seconds_per_evaluation < one.seconds_per_evaluation
+
+
+def test_time_is_also_that_of_targets_the_initial_image_and_the_score():
+    config = CONFIG.replace(init="content", score=False)
+    none = [level(num_iterations=0, style=(200, 300))]
+    targets = estimate.estimate(none, config)
+    # Half an evaluation of the image, and of a style of a quarter of its pixels.
+    unit = targets.seconds_per_evaluation
+    assert targets.seconds == pytest.approx(8 + 0.5 * 1.25 * unit)
+    scored = estimate.estimate(none, config.replace(score=True))
+    assert scored.seconds - targets.seconds == pytest.approx(0.5 * unit)
+    initial = estimate.estimate(none, config.replace(init="adain"))
+    assert initial.seconds - targets.seconds == pytest.approx(0.35 * 2.25 * unit)
 
 
 def test_with_a_gpu_no_time_is_known_and_no_memory_refused(monkeypatch):

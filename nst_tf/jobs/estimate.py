@@ -25,6 +25,11 @@ _DECODING_BASE_BYTES = 0.15e9
 _FLOP_PER_PIXEL = 1.445e6
 """Multiplications and additions of one evaluation of loss and gradient, up to block5_conv1."""
 
+_STATISTICS = 0.5
+_FEED_FORWARD = 0.35
+"""What is computed beside evaluations, relative to one of as many pixels: a pass of the network
+without its derivative, and one of the encoder or the decoder of the feed-forward network."""
+
 _SPEED = {"float32": 0.95, "bfloat16": 1.6}
 """Speed of an evaluation, relative to that of a float32 matrix product."""
 
@@ -68,8 +73,10 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
         return ResourceEstimate(memory, None, None, tiling.tile_size)
     precision = system.precision(config.precision, deterministic=config.deterministic)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
-    work = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
-    seconds = START_SECONDS + work * per_pixel
+    evaluating = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
+    beside = sum(_work_beside_evaluations(level, config) for level in levels)
+    score = _STATISTICS * math.prod(levels[-1].shape) if config.score else 0.0
+    seconds = START_SECONDS + (evaluating + beside + score) * per_pixel
     evaluation = tiling.work(levels[-1].shape) * per_pixel
     return ResourceEstimate(memory, seconds, evaluation, tiling.tile_size)
 
@@ -114,6 +121,15 @@ def check_memory(
         f"{available / 1e9:.1f} GB are available{where}",
         f"try {smaller}" if longer_side * scale >= 64 else remedy,
     )
+
+
+def _work_beside_evaluations(level: Level, config: Config) -> float:
+    """Returns the work for the targets and the initial image, in pixels that are evaluated."""
+    image, styles = math.prod(level.shape), sum(map(math.prod, level.style_shapes))
+    work = _STATISTICS * (image + styles)
+    if config.init == "adain":
+        work += _FEED_FORWARD * (2 * image + styles)
+    return work
 
 
 def _has_gpu(config: Config) -> bool:
