@@ -7,8 +7,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import nst_tf
+from nst_tf import events, jobs
 from nst_tf.config import Config, RuntimeSettings
 from nst_tf.engine import cluster_worker
 from nst_tf.engine.cluster import open_cluster
@@ -63,6 +65,29 @@ def test_two_workers_give_what_one_process_gives_but_for_the_last_digits(images,
 def test_any_number_of_workers_gives_the_same_bytes(images, by_two):
     by_one = nst_tf.stylize(*images, Config(workers=1, **SETTINGS))
     np.testing.assert_array_equal(by_one.image, by_two.image)
+
+
+def test_a_run_goes_on_with_another_number_of_workers_to_the_same_bytes(
+    images, address, tmp_path, caplog
+):
+    for name, image in zip(("c.png", "s.png"), images, strict=True):
+        Image.fromarray(image.astype("uint8")).save(tmp_path / name)
+    config = Config(
+        content_image=tmp_path / "c.png", style_image=tmp_path / "s.png", workers=1,
+        output_image=tmp_path / "whole.png", **SETTINGS,
+    )  # fmt: skip
+    assert jobs.run(config).status == "finished"
+    parted = config.replace(output_image=tmp_path / "parted.png")
+
+    def stop(event):
+        return isinstance(event, events.Iteration) and event.iteration == 2
+
+    assert jobs.run(parted, callbacks=[stop]).status == "stopped"
+    two = parted.replace(workers=0, cluster=address)
+    assert jobs.run(two, resume=True).status == "finished"
+    assert not [each for each in caplog.records if each.name == "nst_tf"]
+    found, expected = (Image.open(tmp_path / name) for name in ("parted.png", "whole.png"))
+    np.testing.assert_array_equal(found, expected)
 
 
 def kill_a_worker(address, killed):

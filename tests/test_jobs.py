@@ -317,6 +317,32 @@ def test_RUN_24_other_versions_go_on_with_a_warning(tmp_path, caplog):
     ]
 
 
+@pytest.mark.parametrize(
+    ("fits", "asked", "kept", "warned"),
+    [
+        (512, 0, 256, False),
+        (0, 0, 256, False),
+        (256, 0, 256, False),
+        (128, 0, 128, True),  # memory is short now
+        (512, 512, 512, True),
+    ],
+)
+def test_a_continued_run_keeps_its_tiles_where_they_fit(
+    tmp_path, caplog, fits, asked, kept, warned
+):
+    output = tmp_path / "o.png"
+    config = small(output, tile_size=asked)
+    point = Checkpoint(3, {}, provenance.environment(config, 256), 4, state())
+    (tmp_path / "o.png.run").mkdir()
+    checkpoint.save(tmp_path / "o.png.run", point)
+    plan = Plan(config, {}, (Level((20, 64), ((20, 64),), 6),), fits)
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        found = resume.find(plan, places.occupants(output)).checkpoint()
+    assert found.environment["tile_size"] == str(kept)
+    expected = ["the continuation will not be bit-identical: tile_size changed"] if warned else []
+    assert [record.message for record in caplog.records] == expected
+
+
 @pytest.mark.parametrize("key", ["fingerprint", "identity"])  # as version 0.1 called it
 def test_RUN_26_a_finished_run_is_recognized_by_its_record(tmp_path, key):
     output = tmp_path / "o.png"

@@ -80,6 +80,14 @@ class Tiling(NamedTuple):
         """
         return self.tile_size if math.prod(shape) > self.tile_size**2 else 0
 
+    def is_used(self, levels: Sequence[Level]) -> bool:
+        """Returns whether any image or style of a plan is evaluated in tiles.
+
+        Args:
+            levels: The plan.
+        """
+        return any(map(self.size_for, _shapes(levels)))
+
     def work(self, shape: tuple[int, int]) -> float:
         """Returns the work of an evaluation, in pixels that are evaluated at once.
 
@@ -107,8 +115,7 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
         InputError: There have to be tiles, and the style loss is no sum over positions.
     """
     found = _plan_tiling(levels, config)
-    is_tiled = any(map(found.size_for, _shapes(levels)))
-    if is_tiled and config.style_loss not in TILED_STYLE_LOSSES:
+    if found.is_used(levels) and config.style_loss not in TILED_STYLE_LOSSES:
         raise InputError(
             "the image is too large to be evaluated at once",
             f"style_loss {config.style_loss} cannot be evaluated in tiles: it is no sum over "

@@ -68,9 +68,10 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     """
     decoding = _DECODING_BASE_BYTES + BYTES_PER_PIXEL * largest_pixels
     tiling = plan_tiling(levels, config)
+    tile_size = tiling.tile_size if tiling.is_used(levels) else 0
     memory = round(max(tiling.memory_bytes, decoding))
     if _has_gpu(config):
-        return ResourceEstimate(memory, None, None, tiling.tile_size)
+        return ResourceEstimate(memory, None, None, tile_size)
     precision = system.precision(config.precision, deterministic=config.deterministic)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
     evaluating = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
@@ -78,7 +79,7 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     score = _STATISTICS * math.prod(levels[-1].shape) if config.score else 0.0
     seconds = START_SECONDS + (evaluating + beside + score) * per_pixel
     evaluation = tiling.work(levels[-1].shape) * per_pixel
-    return ResourceEstimate(memory, seconds, evaluation, tiling.tile_size)
+    return ResourceEstimate(memory, seconds, evaluation, tile_size)
 
 
 def check_memory(

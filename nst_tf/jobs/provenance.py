@@ -36,10 +36,19 @@ def fingerprint(
     return {**digests, **_settings(config), "weights": weights_sha256, "init": init}
 
 
-def environment(config: Config) -> Facts:
-    """Collects what computes: versions of packages, the processor, its cores, the threads."""
+def environment(config: Config, tile_size: int = 0) -> Facts:
+    """Collects what computes: versions of packages, the processor, its cores, the threads.
+
+    Args:
+        config: The threads, and who computes tiles.
+        tile_size: The longest side of tiles in pixels; 0 where no image has any.
+    """
     threads = config.threads or int(os.environ.get(system.THREADS_VARIABLES[0], 0))
-    return {**system.versions(), **system.processor(), "threads": str(threads)}
+    facts = {**system.versions(), **system.processor(), "threads": str(threads)}
+    if tile_size:
+        by_workers = "yes" if config.workers or config.cluster else "no"
+        facts |= {"tile_size": str(tile_size), "worker processes": by_workers}
+    return facts
 
 
 def differences(saved: Facts, current: Facts) -> list[str]:

@@ -25,11 +25,24 @@ class Plan:
         config: All settings.
         fingerprint: What the result depends on.
         levels: The sizes of the optimization, from coarse to fine.
+        tile_size: The longest side in pixels of the tiles of large images; 0 without tiles.
     """
 
     config: Config
     fingerprint: Facts
     levels: tuple[Level, ...]
+    tile_size: int = 0
+
+    def tile_size_after(self, begun: Facts) -> int:
+        """Returns the size of the tiles with which a run goes on.
+
+        Args:
+            begun: What computed the run before. Its tiles are kept for the same bytes, where they
+                are not larger than those that fit, and `tile_size` does not say otherwise.
+        """
+        before = int(begun.get("tile_size", 0))
+        fits = not self.tile_size or 0 < before < self.tile_size
+        return before if fits and not self.config.tile_size else self.tile_size
 
 
 @dataclass(frozen=True)
@@ -61,9 +74,10 @@ class Found:
             return None
         if found.state.level + 1 == len(plan.levels):
             self._check_done(found.done_at_level)
-        if changed := differences(found.environment, environment(plan.config)):
+        here = environment(plan.config, plan.tile_size_after(found.environment))
+        if changed := differences(found.environment, here):
             warn(f"the continuation will not be bit-identical: {', '.join(changed)} changed")
-        return replace(found, fingerprint=plan.fingerprint)
+        return replace(found, fingerprint=plan.fingerprint, environment=here)
 
     def _check_done(self, done: int) -> None:
         asked = self.plan.config.num_iterations
@@ -149,10 +163,11 @@ def continued(plan: Plan, saved: Facts) -> Plan | None:
     if levels == plan.levels and "pyramid" not in changed:
         return plan
     pyramid_begun = pyramid.as_setting(levels)
-    return Plan(
-        plan.config.replace(pyramid=pyramid_begun),
-        {**plan.fingerprint, "pyramid": json.dumps(pyramid_begun)},
-        levels,
+    return replace(
+        plan,
+        config=plan.config.replace(pyramid=pyramid_begun),
+        fingerprint={**plan.fingerprint, "pyramid": json.dumps(pyramid_begun)},
+        levels=levels,
     )
 
 

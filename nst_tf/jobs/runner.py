@@ -118,7 +118,8 @@ def _run(
     expected = estimate(inputs.levels, config)
     check_memory(expected, max(inputs.shape), config, _reusable_memory())
     sha256, weights = load_weights(config, executor)
-    plan = Plan(config, fingerprint(config, inputs.by_name(), sha256), inputs.levels)
+    facts = fingerprint(config, inputs.by_name(), sha256)
+    plan = Plan(config, facts, inputs.levels, expected.tile_size)
     found = None
     if resume:
         occupants = places.occupants(config.output_image)
@@ -131,6 +132,9 @@ def _run(
         notes = (*place.notes, *inputs.notes)
         if resume is True and found is None:
             notes = ("there is nothing to resume: the run begins", *notes)
+        if place.before:
+            begun_with = int(place.before.environment.get("tile_size", 0))
+            expected = expected._replace(tile_size=begun_with)
         job = _Job(
             place, replace(inputs, levels=place.plan.levels), weights, expected, notes, began,
             notify, should_stop or (lambda: False), overwrite,
@@ -242,7 +246,7 @@ class _Job:
             config.reporting,
             self.inputs.levels,
             self.place.plan.fingerprint,
-            environment(config),
+            environment(config, self.expected.tile_size),
             lambda pixels: output.encode(pixels, ".png", config, self.inputs.profile),
             self.notify,
             first_number=before.number + 1 if before else next_number(folder),
