@@ -1,6 +1,7 @@
 """The distributions: what is in them, and that they make the same images as the checkout."""
 
 import configparser
+import json
 import os
 import re
 import subprocess
@@ -11,11 +12,15 @@ from email import message_from_string
 from pathlib import PurePosixPath
 
 import pytest
+from packaging.markers import Marker
+from ruamel.yaml import YAML
 
 import nst_tf
 from tests.command import CONTENT, ROOT, STYLE, environment
 
 pytest.importorskip("build", reason="build is not installed (the test extra brings it)")
+
+FUZZED = ("images", "configurations", "weights")
 
 
 def tracked():
@@ -83,13 +88,76 @@ def test_the_source_distribution_has_the_tests_and_what_they_need(distributions)
     assert {name for name in names if name.startswith(("results", ".git", ".ci"))} == set()
 
 
-def test_the_requirements_without_gpu_are_those_of_the_package():
+def requirements(name):
+    """Returns the requirements of a section of setup.cfg: "install_requires", or an extra."""
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
-    required = settings["options"]["install_requires"].split()
+    section = "options" if name == "install_requires" else "options.extras_require"
+    return settings[section][name].split()
+
+
+def test_the_requirements_without_gpu_are_those_of_the_package():
     text = (ROOT / "requirements-cpu.txt").read_text(encoding="utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
-    assert lines == [re.sub(r"^tensorflow\b", "tensorflow-cpu", line) for line in required]
+    (tensorflow, *others) = requirements("install_requires")
+    assert lines[2:] == others
+    cpu, plain = (line.split("; ") for line in lines[:2])
+    assert (cpu[0], plain[0]) == (tensorflow.replace("tensorflow", "tensorflow-cpu"), tensorflow)
+    for system, machine, is_cpu in (
+        ("linux", "x86_64", True), ("linux", "aarch64", False), ("win32", "x86_64", False),
+    ):  # fmt: skip
+        values = {"sys_platform": system, "platform_machine": machine}
+        found = [Marker(marker).evaluate(values) for _, marker in (cpu, plain)]
+        assert found == [is_cpu, not is_cpu]
+
+
+def test_the_image_for_docker_is_made_of_files_that_it_is_given():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    copied = {
+        name
+        for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE)
+        for name in line.split()[:-1]
+    }
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "*" and copied == {line[1:] for line in lines if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in copied)
+    built_from = {"pyproject.toml", "setup.cfg", "README.md", "LICENSE", "nst_tf"}
+    assert built_from <= copied
+
+
+def test_the_image_for_docker_starts_the_web_page():
+    server = pytest.importorskip("nst_tf.web.server")
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert requirements("web") == re.findall(r'"([a-z]\w+>=[\d.]+)"', text)
+    (words,) = re.findall(r"^CMD (\[.+\])$", text, re.MULTILINE)
+    python, m, module, *flags = json.loads(words)
+    assert (python, m, module) == ("python", "-m", "nst_tf.web")
+    (port,) = re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE)
+    assert f"--port={port}" in flags and "--host=0.0.0.0" in flags
+    assert server._parser().parse_args(flags).output_dir == "/pictures"
+
+
+def workflow(name):
+    text = (ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8")
+    return YAML(typ="safe").load(text)["jobs"]
+
+
+def test_the_workflows_test_every_python_and_system_that_the_package_names():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = settings["metadata"]["classifiers"]
+    matrix = workflow("tests")["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == re.findall(r":: (3\.\d+)$", named, re.MULTILINE)
+    systems = {"ubuntu": "Linux", "windows": "Windows", "macos": "MacOS"}
+    tested = {systems[name.partition("-")[0]] for name in matrix["os"]}
+    assert tested == set(re.findall(r"Linux|Windows|MacOS", named))
+
+
+def test_the_weekly_workflow_runs_what_the_daily_one_leaves_out():
+    (job,) = workflow("weekly").values()
+    commands = [entry["run"] for entry in job["strategy"]["matrix"]["include"]]
+    for command in ("pytest -m slow", "tests.soak", *(f"tests.fuzz {kind}" for kind in FUZZED)):
+        assert sum(command in line for line in commands) == 1, command
 
 
 @pytest.mark.slow
