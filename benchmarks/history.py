@@ -10,10 +10,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nst_tf import system
 from nst_tf.io import files
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROOT = Path(__file__).parent.parent
 HISTORY = Path(__file__).parent / "results" / "history.jsonl"
@@ -105,12 +108,14 @@ def read(file: Path = HISTORY) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["committed"], row["measured"]))
 
 
-def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Draws each figure over the commits, with a color for each machine.
+def plot(rows: Sequence[dict[str, Any]]) -> "Figure":
+    """Plots each figure over the commits, with a color for each machine.
 
     Args:
         rows: As `read` returns them, at least one.
-        file: The PNG to write.
+
+    Returns:
+        The plot, with a panel for each figure.
     """
     from matplotlib.figure import Figure
 
@@ -121,25 +126,20 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
     lines = -(-len(names) // _COLUMNS)
     figure = Figure(figsize=(5 * _COLUMNS, 3.2 * lines + 0.6), layout="constrained")
     panels = figure.subplots(lines, _COLUMNS, squeeze=False).flat
-    for panel, name in zip(panels, names, strict=False):
+    for name, panel in zip(names, panels, strict=False):
         panel.set_title(f"{name['benchmark']}\n{name['figure']}", fontsize=9)
         panel.set_ylabel(name["unit"])
         for number, machine in enumerate(machines):
-            mine = [
-                row
-                for row in rows
-                if (row["benchmark"], row["figure"], row["unit"], row["machine"])
-                == (*name, machine)
-            ]
+            mine = [row for row in rows if row.items() >= {**name, "machine": machine}.items()]
             x, y = [commits.index(row["commit"]) for row in mine], [row["value"] for row in mine]
             panel.plot(x, y, "o-", color=f"C{number}", label=machine)
         panel.set_xticks(range(len(commits)), [commit[:7] for commit in commits], rotation=60)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.1 * panel.dataLim.y1)
     for panel in list(panels):
         panel.remove()
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", fontsize=9)
-    figure.savefig(file, dpi=80)
+    return figure
 
 
 def main() -> None:
@@ -157,7 +157,7 @@ def main() -> None:
     ]
     if not rows:
         parser.error("there are no such figures")
-    draw(rows, arguments.history.with_suffix(".png"))
+    plot(rows).savefig(arguments.history.with_suffix(".png"), dpi=80)
 
 
 if __name__ == "__main__":
