@@ -24,7 +24,9 @@ import numpy as np
 import psutil
 
 import nst_tf
+from benchmarks import history
 from benchmarks.contenders import PAIRS
+from benchmarks.history import HISTORY, Measured
 from nst_tf import optimizers, system
 from nst_tf.image.arrays import ImageArray
 from nst_tf.image.resize import resize, resized_shape
@@ -418,6 +420,14 @@ def main() -> int:
         },
     }
     files.atomic_write(file, (json.dumps(record, indent=1) + "\n").encode())
+    if commit := history.current_commit():
+        measured = (
+            Measured(figure.name, figure.value, figure.unit)
+            for figures in results.values()
+            for figure in figures
+            if not isinstance(figure.value, list)
+        )
+        history.append("engine", measured, commit, arguments.results / HISTORY.name)
     return len(arguments.only) - len(results)
 
 

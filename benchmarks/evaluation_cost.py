@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import history
 from benchmarks.contenders import PAIRS
+from benchmarks.history import HISTORY, Measured
 from nst_tf import system
 from nst_tf.image.arrays import ImageArray
 from nst_tf.image.resize import resize, resized_shape
@@ -243,6 +245,13 @@ def main() -> None:
     rows = measure(arguments.variants, arguments.sizes, arguments.rounds, arguments.repeats)
     arguments.results.mkdir(parents=True, exist_ok=True)
     file = arguments.results / "evaluation_cost.json"
+    if commit := history.current_commit():
+        measured = (
+            Measured(f"{name}, {size} px: evaluation", point["seconds"], "s")
+            for name, row in summarize(rows).items()
+            for size, point in row["sizes"].items()
+        )
+        history.append("evaluation_cost", measured, commit, arguments.results / HISTORY.name)
     rows = with_other_sizes(rows, json.loads(file.read_text())["rows"] if file.exists() else [])
     summary = summarize(rows)
     data = json.dumps({"versions": system.versions(), "summary": summary, "rows": rows}, indent=1)

@@ -313,13 +313,14 @@ def _numbers(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
-def optional_module(name: str, package: str, use: str) -> Any:
-    """Imports a package that only the extra "video" brings.
+def optional_module(name: str, package: str, use: str, extra: str) -> Any:
+    """Imports a package that only an extra brings.
 
     Args:
         name: Of the module.
         package: Its name for pip.
         use: What it is needed for, as in "read a video".
+        extra: The extra that brings it.
 
     Returns:
         The module.
@@ -334,7 +335,7 @@ def optional_module(name: str, package: str, use: str) -> Any:
         if not isinstance(error, ModuleNotFoundError):  # a library of the system is missing
             why = f"the package {package} cannot be imported ({error})"
         raise MachineError(
-            f"cannot {use}", why, 'install it: pip install "nst_tf[video]"'
+            f"cannot {use}", why, f'install it: pip install "nst_tf[{extra}]"'
         ) from error
 
 

@@ -596,7 +596,7 @@ WITHOUT_EFFECT = {
     "weights_sha256", "output_image", "preset", "max_pixels", "print_iter", "save_iter",
     "max_snapshots", "checkpoint_seconds", "threads", "score", "keep_state", "metadata", "strength",
     "print_size", "dpi", "max_memory", "tile_size", "workers", "cluster",
-    "timelapse", "timelapse_seconds",
+    "timelapse", "timelapse_seconds", "tensorboard",
 }  # fmt: skip
 
 

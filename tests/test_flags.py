@@ -102,6 +102,7 @@ VALUES = {
     "max_snapshots": ("7", 7),
     "timelapse": ("t.webp", Path.cwd() / "t.webp"),
     "timelapse_seconds": ("3", 3.0),
+    "tensorboard": ("true", True),
 }
 
 

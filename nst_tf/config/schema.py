@@ -699,6 +699,11 @@ class ReportingSettings(Section):
         ge=1,
         le=60,
     )
+    tensorboard: bool = setting(
+        False,
+        "whether losses and images are written for TensorBoard, true or false",
+        affects_result=False,
+    )
     score: bool = setting(
         True,
         "whether the loss of the saved image is computed in float32 at the end, true or false",

@@ -26,7 +26,7 @@ def opencv() -> Any:
     Raises:
         MachineError: It is not installed.
     """
-    return system.optional_module("cv2", "opencv-python-headless", "process a video")
+    return system.optional_module("cv2", "opencv-python-headless", "process a video", "video")
 
 
 def optical_flow(image: ImageArray, other: ImageArray) -> Flow:

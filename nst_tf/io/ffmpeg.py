@@ -29,7 +29,7 @@ def program() -> str:
     Raises:
         MachineError: imageio-ffmpeg is not installed, or has no program for this system.
     """
-    package = system.optional_module("imageio_ffmpeg", "imageio-ffmpeg", "write a video")
+    package = system.optional_module("imageio_ffmpeg", "imageio-ffmpeg", "write a video", "video")
     try:
         path: str = package.get_ffmpeg_exe()
     except RuntimeError as error:

@@ -168,6 +168,23 @@ def _rename_to_free_name(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
+def append(path: Path, data: bytes) -> None:
+    """Appends bytes to a file, which is created where there is none.
+
+    Args:
+        path: The file. Its folder must exist.
+        data: The bytes, which are in the file when the function returns.
+
+    Raises:
+        MachineError: The disk is full, or the file cannot be written.
+    """
+    try:
+        with _open_to_append(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise _fault("cannot write the file", path, error) from error
+
+
 def append_lines(path: Path, lines: Iterable[str]) -> int:
     """Appends lines to a text file, which is created where there is none.
 

@@ -19,6 +19,7 @@ from nst_tf.io import files
 from nst_tf.jobs import checkpoint
 from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.provenance import Facts
+from nst_tf.jobs.tensorboard import TensorBoard
 from nst_tf.jobs.timelapse import Frames
 
 TRACE_COLUMNS = (
@@ -387,8 +388,9 @@ class RunFolderWriter:
         self.timelapse = None
         if reporting.timelapse is not None:
             self.timelapse = Frames(folder, levels, reporting.timelapse_seconds)
+        board = TensorBoard(folder, levels, encode) if reporting.tensorboard else None
         self._notify = notify
-        writers = (trace, self.snapshots, self.latest, self.timelapse, self.checkpoints)
+        writers = (trace, self.snapshots, self.latest, self.timelapse, board, self.checkpoints)
         self._write = CallbackList[Event](writer for writer in writers if writer is not None)
 
     def __call__(self, event: Event) -> bool:

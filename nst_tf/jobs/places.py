@@ -21,6 +21,8 @@ from nst_tf.jobs import checkpoint
 from nst_tf.jobs.output import Occupant, inspect, numbered, run_folder
 from nst_tf.jobs.provenance import differences
 from nst_tf.jobs.resume import Found, Plan, warn_of_unfinished
+from nst_tf.jobs.tensorboard import FOLDER as EVENTS
+from nst_tf.jobs.tensorboard import remove_events
 from nst_tf.jobs.timelapse import FRAMES, remove_frames
 from nst_tf.system import display_path
 
@@ -29,9 +31,10 @@ _TARGET = "takes-the-place-of"
 """A file in the run folder that names the image whose place the job takes when it is finished."""
 
 _CONTINUED = (
-    "trace.csv", "first.png", "latest.png", "iteration-*.png", "checkpoint-?", f"{FRAMES}/*.webp"
+    "trace.csv", "first.png", "latest.png", "iteration-*.png", "checkpoint-?", f"{FRAMES}/*.webp",
+    f"{EVENTS}/*/*",
 )  # fmt: skip
-_FILES = (*_CONTINUED, _CONFIG, _TARGET, "run.json", "state")
+_FILES = (*_CONTINUED, _CONFIG, _TARGET, "run.json", "losses.svg", "state")
 _MOST_NUMBERS = 10_000
 
 
@@ -105,6 +108,7 @@ class Place:
         if self._source is None:  # what another run left is of no use any more
             (self.folder / "state").unlink(missing_ok=True)
             remove_frames(self.folder)
+            remove_events(self.folder)
             if self._is_empty:
                 (self.folder / "run.json").unlink(missing_ok=True)
         elif self._source != self.folder:
@@ -149,7 +153,8 @@ class Place:
                 path.unlink()
             for path in _files(self.folder, _FILES):
                 path.replace(_moved(path, self.folder, folder))
-            remove_frames(self.folder)  # the empty folder
+            for emptied in (folder, self.folder):
+                _remove_empty_folders(emptied)
             (folder / _TARGET).unlink(missing_ok=True)
             self._write_config(folder)
         except (OSError, MachineError) as error:
@@ -293,10 +298,16 @@ def _notes(output: Path, path: Path, target: Path | None) -> tuple[str, ...]:
     return (f"{name} is left to another run: this one saves {display_path(path)}",)
 
 
+def _remove_empty_folders(folder: Path) -> None:
+    for path in (*folder.glob(f"{EVENTS}/*"), folder / EVENTS, folder / FRAMES):
+        with contextlib.suppress(OSError):  # it is not empty, or not there
+            path.rmdir()
+
+
 def _moved(path: Path, source: Path, target: Path) -> Path:
     """Returns the place of a file in another run folder, whose folder for it is created."""
     moved = target / path.relative_to(source)
-    moved.parent.mkdir(exist_ok=True)
+    moved.parent.mkdir(parents=True, exist_ok=True)
     return moved
 
 

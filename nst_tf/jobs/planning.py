@@ -9,7 +9,7 @@ from nst_tf.config.schema import require_files
 from nst_tf.engine import pyramid
 from nst_tf.events import Planned, PlannedLevel
 from nst_tf.io import images
-from nst_tf.jobs import timelapse
+from nst_tf.jobs import tensorboard, timelapse
 from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
 from nst_tf.jobs.inputs import read_inputs
 from nst_tf.jobs.output import check_output, check_space
@@ -69,6 +69,7 @@ def plan(config: Config, *, overwrite: bool = False) -> Planned:
     """
     check_output(config, overwrite)
     timelapse.check(config)
+    tensorboard.check(config)
     inputs = read_inputs(config)
     check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config, inputs.largest_pixels)

@@ -18,7 +18,7 @@ from nst_tf.errors import MachineError, NstError, warn
 from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
-from nst_tf.jobs import output, places, timelapse
+from nst_tf.jobs import loss_plot, output, places, tensorboard, timelapse
 from nst_tf.jobs.callbacks import CallbackList, RunFolderWriter
 from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
 from nst_tf.jobs.inputs import Inputs, load_weights, read_inputs
@@ -111,6 +111,7 @@ def _run(
     global _largest_job
     output.check_output(config, overwrite)
     timelapse.check(config)
+    tensorboard.check(config)
     system.check_versions()
     check_backend()
     inputs = read_inputs(config)
@@ -310,6 +311,7 @@ class _Job:
         writer.latest.save(result.image)
         seconds, record = self._record(status, result, losses, writer)
         finished = status == "finished"
+        self._plot_losses()
         animation = self._write_timelapse(result, writer)
         if finished:
             writer.checkpoints.finish(keep=self.config.keep_state)
@@ -323,6 +325,13 @@ class _Job:
         self.notify(Saved(path, losses, iterations, seconds, reason, finished, animation))
         failure = f"{result.failure}, at evaluation {result.evaluations}"
         return JobResult(path, record, losses, status, failure if status == "failed" else "")
+
+    def _plot_losses(self) -> None:
+        """Plots the trace in the run folder; a failure is reported by a warning."""
+        try:
+            loss_plot.write(self.place.folder / "losses.svg", self.place.folder / "trace.csv")
+        except Exception as error:  # noqa: BLE001 - the image outweighs its plot
+            warn(f"the losses could not be plotted: {error}")
 
     def _write_timelapse(self, result: "Result", writer: RunFolderWriter) -> Path | None:
         """Writes the animation of the run; a failure is reported by a warning."""

@@ -15,8 +15,8 @@ SUFFIX = ".mp4"
 _NOT_OF_VIDEOS = (
     "content_image", "content_masks", "style_masks", "output_image", "bit_depth", "quality",
     "color_profile", "metadata", "print_size", "dpi", "print_iter", "save_iter", "max_snapshots",
-    "timelapse", "timelapse_seconds", "score", "checkpoint_seconds", "keep_state", "workers",
-    "cluster", "config_version",
+    "timelapse", "timelapse_seconds", "tensorboard", "score", "checkpoint_seconds", "keep_state",
+    "workers", "cluster", "config_version",
 )  # fmt: skip
 """Settings of one image that have no meaning for the frames of a video."""
 
