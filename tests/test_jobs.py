@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import jobs
+from nst_tf import events, jobs
 from nst_tf.config import Config, load_config
 from nst_tf.config.files import portable
 from nst_tf.engine.pyramid import Level
@@ -234,9 +234,12 @@ def test_RUN_40_no_iterations_save_the_start(tmp_path):
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tiff"])
 def test_the_record_is_of_the_file_as_it_is_read_back(tmp_path, suffix):
     config = small(tmp_path / f"o{suffix}", num_iterations=1)
-    jobs.run(config)
+    seen = []
+    jobs.run(config, callbacks=[seen.append])
+    assert sum(isinstance(event, events.Scoring) for event in seen) == 1
     losses = recomputed(config)
     assert record(config.output_image)["loss"] == pytest.approx(losses.total, rel=1e-5)
+    assert record(config.output_image)["loss_of"] == "the saved image, in float32"
 
 
 def test_RUN_31_a_loss_that_is_not_finite_ends_with_the_best_image(tmp_path, capsys):

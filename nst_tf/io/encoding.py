@@ -185,11 +185,22 @@ def encode(
     return file.getvalue()
 
 
+def is_lossless(suffix: str, quality: int = 0) -> bool:
+    """Returns whether `encode` keeps the pixels of an image.
+
+    Args:
+        suffix: As for `encode`.
+        quality: As for `encode`.
+    """
+    name = FORMATS[suffix.lower()]
+    return name in ("PNG", "TIFF") or (name == "WEBP" and quality in (0, 100))
+
+
 def _options(name: str, quality: int) -> dict[str, object]:
     """Returns Pillow's options for a format."""
     if name == "WEBP":  # exact: also the colors under alpha
-        lossless = quality in (0, 100)
-        return {"exact": True, **({"lossless": True} if lossless else {"quality": quality})}
+        how = {"lossless": True} if is_lossless(".webp", quality) else {"quality": quality}
+        return {"exact": True, **how}
     return {"quality": quality or 95, "subsampling": "4:4:4"}
 
 

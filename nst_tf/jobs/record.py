@@ -38,6 +38,7 @@ def make_record(
     result: "Result",
     losses: Losses,
     *,
+    scored: bool,
     finished: bool,
     seconds: float,
     seconds_checkpointing: float,
@@ -50,7 +51,8 @@ def make_record(
     Args:
         config: All settings.
         result: What the optimization gave.
-        losses: Of the saved file.
+        losses: Of the result.
+        scored: Whether they are computed of the saved file, and not taken from the last evaluation.
         finished: Whether the job ran to its end.
         seconds: Time of the whole job.
         seconds_checkpointing: The part of it spent on checkpoints.
@@ -69,7 +71,7 @@ def make_record(
         "style_loss": losses.style,
         "grain_loss": losses.grain,
         "tv_loss": losses.tv,
-        "loss_of": "the saved image, in float32" if config.score else "the last evaluation",
+        "loss_of": "the saved image, in float32" if scored else "the last evaluation",
         "iterations": result.iterations,
         "evaluations": result.evaluations,
         "seconds": round(seconds, 3),

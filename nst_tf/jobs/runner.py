@@ -18,6 +18,7 @@ from nst_tf.errors import MachineError, NstError, warn
 from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel, Saved, Scoring
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
+from nst_tf.io.encoding import is_lossless
 from nst_tf.jobs import loss_plot, output, places, tensorboard, timelapse
 from nst_tf.jobs.callbacks import CallbackList, RunFolderWriter
 from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
@@ -195,7 +196,9 @@ class _Job:
         from nst_tf.engine.stylizer import Stylizer
 
         weights = self.weights.result() if self.weights else None
-        config = self.config.replace(tile_size=self.expected.tile_size)
+        # Of a lossy file, the pixels that are read back have the loss that counts.
+        scored = self.config.score and self._is_lossless()
+        config = self.config.replace(tile_size=self.expected.tile_size, score=scored)
         stylizer = Stylizer(config, weights=weights)
         self.notify(self._planned(stylizer))
         if self.should_stop():
@@ -206,7 +209,8 @@ class _Job:
             result = self._stylize(stylizer, writer)
             status = _status(result)
             self._save(result, writer, finished=status == "finished")
-            self._record(status, result, result.losses, writer)  # as scoring may take long
+            # As computing the loss may take long.
+            self._record(status, result, result.losses, writer, scored=scored)
             losses = self._losses(stylizer, result)
         except NstError:
             writer.checkpoints.save()
@@ -288,12 +292,17 @@ class _Job:
                 "then go on with --resume, which begins at the last checkpoint",
             ) from error
 
+    def _is_lossless(self) -> bool:
+        return is_lossless(self.config.output_image.suffix, self.config.quality)
+
     def _losses(self, stylizer: "Stylizer", result: "Result") -> Losses:
         """Evaluates the file as it is read back, in float32."""
         inputs = self.inputs
         path, shape = self.place.saved, result.image.shape
         saved = output.read_back(path, shape, self.config, inputs.profile)
-        if not self.config.score or np.array_equal(saved, quantize(result.image)):
+        if not self.config.score:
+            return result.losses
+        if self._is_lossless() and np.array_equal(saved, quantize(result.image)):
             return result.losses  # of the same 8-bit image
         self.notify(Scoring())
         return stylizer.losses(
@@ -309,7 +318,7 @@ class _Job:
     ) -> JobResult:
         """Writes the record and reports the end."""
         writer.latest.save(result.image)
-        seconds, record = self._record(status, result, losses, writer)
+        seconds, record = self._record(status, result, losses, writer, scored=self.config.score)
         finished = status == "finished"
         self._plot_losses()
         animation = self._write_timelapse(result, writer)
@@ -352,7 +361,13 @@ class _Job:
             return None
 
     def _record(
-        self, status: Status, result: "Result", losses: Losses, writer: RunFolderWriter
+        self,
+        status: Status,
+        result: "Result",
+        losses: Losses,
+        writer: RunFolderWriter,
+        *,
+        scored: bool,
     ) -> tuple[float, dict[str, Any]]:
         """Writes the record of the image that was saved; returns the time and the record."""
         seconds = time.monotonic() - self.began
@@ -360,6 +375,7 @@ class _Job:
             self.config,
             result,
             losses,
+            scored=scored,
             finished=status == "finished",
             seconds=seconds,
             seconds_checkpointing=writer.checkpoints.seconds,
