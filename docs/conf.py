@@ -18,7 +18,6 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # a test executes the notebook and the examples
-suppress_warnings = ["toc.empty_glob"]  # a page of the table may be made elsewhere
 exclude_patterns = ["_build"]
 
 autodoc_member_order = "bysource"
