@@ -70,7 +70,8 @@ def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
         "--weights=normalised",  # downloads nothing
         f"--output_dir={tmp_path}" if is_batch else f"--output_image={output}",
     ]
-    replaced = r" (?:-o |-output_image |--(?:output_dir|num-iterations|print_size)=)\S+"
+    others = "output_dir|num[-_]iterations|print_size|pyramid|weights"
+    replaced = rf" (?:-o |-output_image |--(?:{others})=)\S+"
     words = documents.arguments(re.sub(replaced, "", line))
     if "--resume" in words:  # there is something to do only after a run
         begun = [word for word in words if word != "--resume"]
