@@ -244,7 +244,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     shutil.copytree(ROOT / "images", tmp_path / "images")
     client = NotebookClient(
         notebook,
-        timeout=120,
+        timeout=600,
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     )
