@@ -186,7 +186,8 @@ def test_the_examples_for_research_give_what_they_say(executed):
 def test_the_examples_of_extensions_have_their_terms(executed):
     _, names = executed("docs/extending.md")
     assert set(names["result"].losses.terms) == {
-        "content/conv3", "style/conv1", "style/conv2", "style/conv3", "grain"
+        "content/block3_conv1", "style/block1_conv1", "style/block2_conv1", "style/block3_conv1",
+        "grain",
     }  # fmt: skip
     assert names["minimum"].iterations == 3
     assert names["value"] < names["loss"](names["start"])[0]
@@ -235,6 +236,7 @@ def test_every_public_name_is_on_a_page_with_an_example():
     assert [name for name, value in names.items() if not any(value is each for each in known)] == []
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path):
     notebook = nbformat.read(ROOT / "docs" / "quickstart.ipynb", as_version=4)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
