@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 from nst_tf._version import __version__
 
 if TYPE_CHECKING:
-    from nst_tf import batch, config, errors, events, jobs, losses, models, optimizers
+    from nst_tf import (
+        batch,
+        config,
+        errors,
+        events,
+        jobs,
+        losses,
+        models,
+        notebook,
+        optimizers,
+    )
     from nst_tf.batch import sweep
     from nst_tf.config import Config, load_config
     from nst_tf.engine.stylizer import Result, Stylizer, stylize
@@ -37,7 +47,17 @@ _MODULES = {
     "sweep": "batch.sweeps",
 }
 _WITH_KERAS = ("engine", "losses", "objective")
-_SUBPACKAGES = ("batch", "config", "errors", "events", "jobs", "losses", "models", "optimizers")
+_SUBPACKAGES = (
+    "batch",
+    "config",
+    "errors",
+    "events",
+    "jobs",
+    "losses",
+    "models",
+    "notebook",
+    "optimizers",
+)
 
 __all__ = [
     "Config",
@@ -58,6 +78,7 @@ __all__ = [
     "load_config",
     "losses",
     "models",
+    "notebook",
     "optimizers",
     "stylize",
     "sweep",

@@ -70,11 +70,11 @@ def raw_moments(features: tf.Tensor, mask: tf.Tensor | None = None) -> RawMoment
 def gaussian_wasserstein_loss(moments: RawMoments, target: RawMoments) -> tf.Tensor:
     """Squared 2-Wasserstein distance of the Gaussians with these moments, times 2.5 / C^3.
 
-    |m - m_t|^2 + tr(S + S_t - 2 (S_t^1/2 S S_t^1/2)^1/2) with means m and covariances S, to both of
-    which 1e-3 of the target's mean square is added on the diagonal. It is computed in float64:
-    the eigenvalues under the root span the square of the covariances' range, more than float32
-    resolves. One C makes a mean over channels, C^2 weights layers as `gram_loss` does, and with the
-    factor 2.5 the gradient is about as large as there.
+    ``|m - m_t|^2 + tr(S + S_t - 2 (S_t^1/2 S S_t^1/2)^1/2)`` with means m and covariances S, to
+    both of which 1e-3 of the target's mean square is added on the diagonal. It is computed in
+    float64: the eigenvalues under the root span the square of the covariances' range, more than
+    float32 resolves. One C makes a mean over channels, C^2 weights layers as `gram_loss` does, and
+    with the factor 2.5 the gradient is about as large as there.
 
     Args:
         moments: Those of the generated images.

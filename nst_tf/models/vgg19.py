@@ -137,7 +137,7 @@ def vgg19_features(
 def layer_features(model: keras.Model, layers: Iterable[str]) -> keras.Model:
     """Makes a model of the outputs of named layers of another model, whose weights it shares.
 
-    Preprocessing has to be part of the model:
+    Preprocessing has to be part of the model::
 
         image = keras.Input((None, None, 3))
         vgg16 = keras.applications.VGG16(

@@ -20,7 +20,7 @@ SEGMENT = 50
 """Steps after which scipy starts anew with an empty memory, in every run.
 
 scipy's memory cannot be saved. A run that continues from such a point takes the same steps as one
-that was not interrupted. What the lost memory costs is told in the README.
+that was not interrupted. What the lost memory costs is told in docs/speed.md.
 """
 
 
