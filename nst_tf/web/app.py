@@ -283,7 +283,7 @@ class Server:
     def _delete(self, picture: Picture) -> None:
         for part in (picture.content, *picture.styles):
             image = self.pictures.find_input(part.id)
-            if image is not None and part.id not in self._gallery:
+            if image is not None and self._find(part.id) == image:  # nobody else has it
                 self.uploads.take_back(image)
         self.pictures.remove(picture.id)
 

@@ -17,7 +17,7 @@ import psutil
 
 from nst_tf import errors
 from nst_tf.config import Config
-from nst_tf.errors import InputError, NstError
+from nst_tf.errors import InputError, MachineError, NstError
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import reduce
 from nst_tf.io import files, images
@@ -78,7 +78,13 @@ def inspect(path: Path, preview: Path, name: str) -> ImageFacts:
     Raises:
         InputError: It is no image that can be used.
     """
-    request = {"do": "inspect", "path": str(path), "preview": str(preview), "name": name}
+    request = {
+        "do": "inspect",
+        "path": str(path),
+        "preview": str(preview),
+        "name": name,
+        "memory_bytes": _MEMORY_BYTES,
+    }
     return ImageFacts(**_in_child(request))
 
 
@@ -112,13 +118,14 @@ def _memory_of_children() -> int:
     return memory
 
 
+_REFUSAL = (
+    "reading it takes too much memory or time",
+    "save it again as PNG or JPEG, or make it smaller",
+)
+
+
 def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
     path = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    refusal = InputError(
-        "cannot use the image",
-        "reading it takes too much memory or time",
-        "save it again as PNG or JPEG, or make it smaller",
-    )
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "nst_tf.web.checks"],
@@ -134,22 +141,24 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
         )
         answer: dict[str, Any] = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError) as error:
-        raise refusal from error
+        raise InputError("cannot use the image", *_REFUSAL) from error
     if "error" in answer:
         type_: type[NstError] = getattr(errors, answer.pop("error"))
         raise type_(**answer)
     return answer
 
 
-def _inspect(path: str, preview: str, name: str) -> ImageFacts:
+def _inspect(path: str, preview: str, name: str, memory_bytes: int) -> ImageFacts:
     from PIL import Image
 
-    _limit_memory()
+    _limit_memory(memory_bytes)
     try:
         image = images.read(path, MAX_PIXELS)
     except InputError as error:
         error.where = name
         raise
+    except (MachineError, MemoryError) as error:
+        raise InputError("cannot use the image", *_REFUSAL, where=name) from error
     height, width = image.shape[:2]
     scale = min(1.0, _PREVIEW_SIDE / max(height, width))
     small = reduce(image, (max(1, round(scale * height)), max(1, round(scale * width))))
@@ -177,11 +186,11 @@ _ACTIONS: Mapping[str, Callable[..., ImageFacts | PlanFacts]] = {
 }
 
 
-def _limit_memory() -> None:
+def _limit_memory(size: int) -> None:
     if os.name == "posix":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _limit_processor() -> None:
