@@ -91,15 +91,13 @@ def choose(page, size=64, iterations=3, photo=PHOTO, painting="The Scream"):
 
 def state(page, text):
     """Waits until the state of the picture begins with a text."""
-    page.wait_for_function(
-        "text => document.getElementById('state').textContent.startsWith(text)", arg=text
-    )
+    page.locator("#state", has_text=re.compile(f"^{text}")).wait_for()
 
 
 def test_a_photo_goes_in_and_the_file_of_the_command_comes_out(page, folder, tmp_path):
     choose(page, 128, 8)
     page.click("#make")
-    page.wait_for_function("document.getElementById('after').naturalWidth > 0")  # the first version
+    page.wait_for_selector("#after:visible")  # the first version
     state(page, "Iteration")
     state(page, "Finished after 8 iterations")
     assert page.get_attribute("#line", "d").count("L") == 7

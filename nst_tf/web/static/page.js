@@ -27,7 +27,8 @@ function say(error) {
   $("error").hidden = !error;
 }
 
-const capitalized = (text) => text && text[0].toUpperCase() + text.slice(1);
+// Names of settings stay as they are.
+const capitalized = (text) => text.replace(/^[a-z](?=[a-z]* )/, (letter) => letter.toUpperCase());
 
 function announce(text) {
   $("announcer").textContent = text;
@@ -66,7 +67,7 @@ function showContent() {
   $("content-image").hidden = $("paint").hidden = !content;
   $("mask-note").hidden = !mask;
   $("content-label").textContent = content
-    ? `${content.name} – choose another` : "Choose a photo, or drop it here";
+    ? `${content.name} · choose another` : "Choose a photo, or drop it here";
   if (!content) return;
   const source = `/inputs/${content.id}`;
   if ($("content-image").getAttribute("src") !== source) $("content-image").src = source;
@@ -160,7 +161,8 @@ async function show(id, { recall = false } = {}) {
   shown = id;
   losses = [];
   const picture = current();
-  setCompare(0);
+  $("after").hidden = true;
+  setCompare(100); // the photo, as long as there is nothing else
   $("before").src = `/inputs/${picture.content.id}`;
   $("frame").style.setProperty("--ratio", picture.width / picture.height);
   showPart("viewer");
@@ -175,18 +177,21 @@ async function show(id, { recall = false } = {}) {
   drawLosses(losses);
 }
 
+// Whether there is something to see of a picture beside the photo.
+const hasImage = (picture) => picture.loss !== null || picture.state === "stopped"
+  || picture.state === "failed" || (progress?.id === picture.id && progress.frame > 0);
+
 function refreshImage() {
   const id = shown;
+  if (!hasImage(current())) return;
   const source = `/pictures/${id}/image?${Date.now()}`;
   const next = new Image();
   next.onload = () => {
-    if (shown === id) {
-      $("after").src = source;
-      $("after").hidden = false;
-    }
+    if (shown !== id) return;
+    $("after").src = source;
+    if ($("after").hidden) setCompare(0);
+    $("after").hidden = false;
   };
-  if ($("after").dataset.picture !== id) $("after").hidden = true;
-  $("after").dataset.picture = id;
   next.src = source;
 }
 
@@ -237,8 +242,8 @@ function describeState(picture) {
     return `Waiting, number ${place} in the queue`;
   }
   if (picture.state === "running") return "Starting…";
-  const after = picture.iterations ? ` after ${picture.iterations} iterations` : "";
-  return `${capitalized(STATES[picture.state])}${after}`;
+  const after = picture.iterations ? `after ${picture.iterations} iterations` : "";
+  return capitalized(`${STATES[picture.state]} ${after}`);
 }
 
 const duration = (seconds) => seconds < 100 ? `${Math.round(seconds)} s`
@@ -285,8 +290,7 @@ function showHistory() {
     button.dataset.picture = picture.id;
     button.setAttribute("aria-current", String(picture.id === shown));
     const image = new Image();
-    const hasImage = picture.loss !== null;
-    image.src = hasImage ? `/pictures/${picture.id}/thumbnail?${picture.iterations}`
+    image.src = picture.loss !== null ? `/pictures/${picture.id}/thumbnail?${picture.iterations}`
       : `/inputs/${picture.content.id}`;
     image.alt = `${picture.content.name}, ${picture.styles.map((style) => style.name).join(", ")}`;
     image.loading = "lazy";
