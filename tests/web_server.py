@@ -51,7 +51,7 @@ def wait_until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found
 
 
