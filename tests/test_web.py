@@ -200,7 +200,7 @@ def test_WEB_04_multipart_and_giant_headers_are_refused(client, running):
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     assert client.post("/inputs", content=parts, headers=headers).status_code == 415
     assert client.post("/pictures", content=parts, headers=headers).status_code == 413
-    host, port = running
+    host, port, _ = running
     with socket.create_connection((host, port), 10) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000)
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
@@ -313,10 +313,11 @@ def test_WEB_09_the_network_is_reached_by_numbers():
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    """Host and port of the command, which runs without the token being known."""
-    with served(tmp_path_factory.mktemp("served")) as (_, address):
+    """Host, port and folder of the command, which runs without the token being known."""
+    folder = tmp_path_factory.mktemp("served")
+    with served(folder) as (_, address):
         host, port = re.findall(r"http://([\d.]+):(\d+)/\?token=\S{40,}", address)[0]
-        yield host, int(port)
+        yield host, int(port), folder
 
 
 def test_WEB_10_only_this_machine_reaches_the_page_unless_that_is_allowed(running, tmp_path):
@@ -509,17 +510,22 @@ def test_WEB_17_what_is_damaged_or_unused_does_not_outlast_the_server(client, ma
         (pictures / name).mkdir()
         (pictures / name / "picture.json").write_text(text)
     (tmp_path / "uploads").mkdir()
-    (tmp_path / "uploads" / "left").touch()
+    for name in ("5" * 32, "5" * 32 + ".jpeg", "5" * 32 + ".preview.jpg", "my own.jpg"):
+        (tmp_path / "uploads" / name).touch()
     assert [one.id for one in Pictures(pictures).all()] == [made["id"]]
     assert list(Uploads(tmp_path / "uploads")) == []
-    assert list((tmp_path / "uploads").iterdir()) == []
+    assert [path.name for path in (tmp_path / "uploads").iterdir()] == ["my own.jpg"]
 
 
-def test_WEB_16_a_port_that_is_in_use_is_named(running, tmp_path):
-    words = command(f"--port={running[1]}", f"--output_dir={tmp_path / 'web'}")
+@pytest.mark.parametrize("flag", ["port", "output_dir"])
+def test_WEB_16_a_port_or_a_folder_in_use_is_named(running, tmp_path, flag):
+    flags = {"port": running[1], "output_dir": tmp_path / "web"}
+    if flag == "output_dir":
+        flags = {"port": 0, "output_dir": running[2]}
+    words = command(*(f"--{name}={value}" for name, value in flags.items()))
     done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 3
-    assert "choose another one with --port" in nst_command.error_line(done)
+    assert re.search(rf"choose another (one with )?--{flag}$", nst_command.error_line(done))
 
 
 def test_WEB_18_uploads_have_a_quota(client, server, monkeypatch):

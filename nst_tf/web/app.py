@@ -124,8 +124,6 @@ class Server:
                     {"id": image.id, "name": image.name, "credit": image.credit}
                     for image in self._gallery.values()
                 ],
-                "max_upload": MAX_UPLOAD,
-                "max_styles": _MAX_STYLES,
             }
         )
 
@@ -203,7 +201,7 @@ class Server:
                 raise HTTPException(409, "the picture is not finished yet; wait for it")
             size = 2 * self.pictures.config(picture).longer_side((1, 1))
             settings = {
-                **{name: picture.settings[name] for name in picture.settings.keys() - _LARGER},
+                **{name: value for name, value in picture.settings.items() if name not in _LARGER},
                 "image_size": size,
                 "pyramid": "none",
                 "num_iterations": max(1, round(_LARGER_WORK / size)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ QUOTA_BYTES = 512 * 2**20
 
 _GALLERY = Path(__file__).parent / "gallery"
 _PREVIEW = ".preview.jpg"
+_OWN = re.compile(r"[0-9a-f]{32}(\.\w+){0,2}|\.nst_tf-.*")
+"""The names of files in the folder of uploads."""
 
 
 class Input(NamedTuple):
@@ -64,7 +67,7 @@ def preview_of(path: Path) -> Path:
 
 
 class Uploads:
-    """Uploaded images that no picture uses yet, in a folder that is emptied at every start.
+    """Uploaded images that no picture uses yet; they end with the server.
 
     Args:
         folder: Where they are.
@@ -82,8 +85,10 @@ class Uploads:
                 "remove it or choose another --output_dir",
                 where=folder,
             )
-        shutil.rmtree(folder, ignore_errors=True)
         files.prepare_folder(folder)
+        for path in folder.iterdir():
+            if _OWN.fullmatch(path.name):  # whatever else a person keeps there
+                path.unlink()
 
     def __iter__(self) -> Iterator[Input]:
         return iter(self._inputs.values())

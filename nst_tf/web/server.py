@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -15,7 +15,7 @@ import nst_tf
 from nst_tf.cli import command
 from nst_tf.cli.console import print_line
 from nst_tf.cli.signals import capture_signals
-from nst_tf.errors import InputError, MachineError, StoppedError, warn
+from nst_tf.errors import InputError, InUseError, MachineError, StoppedError, warn
 from nst_tf.io import files
 from nst_tf.system import display_path, expand_home
 
@@ -96,7 +96,7 @@ def _perform(argv: Sequence[str], received: Sequence[int]) -> None:
         ) from error
     folder = Path(expand_home(flags.output_dir)).absolute()
     files.prepare_folder(folder, "choose another --output_dir")
-    with files.lock_directory(folder), _listen(flags.host, flags.port) as listening:
+    with _locked(folder), _listen(flags.host, flags.port) as listening:
         token = secrets.token_urlsafe(32)
         app = make_app(folder, token, is_public=is_public)
 
@@ -127,6 +127,17 @@ def _perform(argv: Sequence[str], received: Sequence[int]) -> None:
     kept = f"the pictures are in {display_path(folder)}"
     number = received[0] if received else signal.SIGINT
     raise StoppedError(number, kept, "the same command goes on with those that are unfinished")
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(files.lock_directory(folder))
+        except InUseError as error:
+            remedy = "end it, or choose another --output_dir"
+            raise InUseError("another server uses the folder", error.why, remedy) from error
+        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:

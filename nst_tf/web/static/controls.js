@@ -17,7 +17,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-export function buildControls(descriptions) {
+export function buildControls(descriptions, presets) {
   for (const control of descriptions) {
     const id = `control-${control.name}`;
     const input = makeInput(control, id);
@@ -39,6 +39,15 @@ export function buildControls(descriptions) {
     }
     const place = control.is_main ? "main-controls" : "more-controls";
     document.getElementById(place).append(row);
+  }
+  const preset = fields.get("preset").input;
+  preset.addEventListener("change", () => showDefaults(presets[preset.value]));
+}
+
+// Shows what the preset stands for where no value is given.
+function showDefaults(meaning) {
+  for (const [name, { control, input }] of fields) {
+    if (input.placeholder) input.placeholder = meaning[name] ?? control.default;
   }
 }
 
@@ -72,7 +81,8 @@ export function readControls() {
   const values = {};
   for (const [name, { control, input }] of fields) {
     const text = input.value.trim();
-    if (text === "" || text === String(control.default)) continue;
+    const isTyped = control.kind !== "choice" && !(name in RANGES);
+    if (text === "" || (!isTyped && text === String(control.default))) continue;
     const number = Number(text);
     const isNumber = control.kind === "whole" || control.kind === "number";
     values[name] = isNumber && Number.isFinite(number) ? number : text;
@@ -86,4 +96,5 @@ export function fillControls(values) {
     input.value = values[name] ?? empty;
     show();
   }
+  fields.get("preset").input.dispatchEvent(new Event("change"));
 }

@@ -17,10 +17,14 @@ let pictures = [];
 let shown = null; // the identifier of the picture that is shown
 let progress = null; // of the picture that is being made
 let losses = []; // of the picture that is shown
-let key = crypto.randomUUID(); // of the next request: sent twice, it makes one picture
+let key = newKey(); // of the next request: sent twice, it makes one picture
 
 const current = () => pictures.find((picture) => picture.id === shown);
 const isActive = (picture) => ["queued", "running"].includes(picture.state);
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("");
+}
 
 function say(error) {
   $("error").textContent = error ? capitalized(error.message ?? error) : "";
@@ -165,7 +169,7 @@ async function show(id, { recall = false } = {}) {
   setCompare(100); // the photo, as long as there is nothing else
   $("before").src = `/inputs/${picture.content.id}`;
   $("frame").style.setProperty("--ratio", picture.width / picture.height);
-  showPart("viewer");
+  if (recall || $("painter").hidden) showPart("viewer");
   refreshImage();
   showPicture();
   showHistory();
@@ -213,7 +217,8 @@ function showPicture() {
     : "Stop, keep what there is";
   const saved = !active && picture.loss !== null;
   $("download-group").hidden = $("larger").hidden = !saved;
-  $("more").hidden = $("copy").hidden = $("delete").hidden = active;
+  $("more").hidden = $("delete").hidden = active;
+  $("copy").hidden = active || picture.mask || picture.initial || !navigator.clipboard;
   $("more").textContent = picture.state === "finished" ? "40 more iterations" : "Go on";
   setDownload();
   $("facts").replaceChildren(...facts(picture).map(([name, value]) => {
@@ -276,7 +281,6 @@ function command(picture) {
   const files = [picture.content, ...picture.styles].map((part) => quoted(part.name));
   const settings = Object.entries(picture.settings).map(([name, value]) =>
     quoted(`--${name}=${value}`));
-  if (picture.mask) settings.push(`--content_masks=${quoted(picture.mask.name)}`);
   return ["nst-tf", ...files, ...settings].join(" ");
 }
 
@@ -383,7 +387,7 @@ $("form").addEventListener("submit", async (event) => {
 });
 
 async function showMade(picture) {
-  key = crypto.randomUUID();
+  key = newKey();
   if (!pictures.some((other) => other.id === picture.id)) pictures = [...pictures, picture];
   await show(picture.id);
 }
@@ -415,7 +419,7 @@ onClick("delete", async () => {
 });
 
 about = await ask("GET", "/about");
-buildControls(about.controls);
+buildControls(about.controls, about.presets);
 styles = about.gallery.map((image) => ({ ...image, chosen: false }));
 showStyles();
 $("format").replaceChildren(...about.formats.map((format) =>
