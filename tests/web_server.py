@@ -46,7 +46,7 @@ def picture(client, id_):
     return next(one for one in client.get("/pictures").json() if one["id"] == id_)
 
 
-def wait_until(condition, seconds=120):
+def wait_until(condition, seconds=300):
     """Waits until a condition holds, and returns what it returned."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
