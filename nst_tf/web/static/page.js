@@ -170,6 +170,7 @@ async function show(id, { recall = false } = {}) {
   $("before").src = `/inputs/${picture.content.id}`;
   $("frame").style.setProperty("--ratio", picture.width / picture.height);
   if (recall || $("painter").hidden) showPart("viewer");
+  if ($("stage").getBoundingClientRect().top < 0) $("stage").scrollIntoView();
   refreshImage();
   showPicture();
   showHistory();
@@ -412,7 +413,7 @@ onClick("copy", async () => {
   await navigator.clipboard.writeText(command(current()));
   announce("The command is copied");
   $("copy").textContent = "Copied";
-  setTimeout(() => ($("copy").textContent = "Copy the command"), 2000);
+  setTimeout(() => ($("copy").textContent = "Copy command"), 2000);
 });
 onClick("delete", async () => {
   if (confirm("Delete this picture?")) await ask("DELETE", `/pictures/${shown}`);
