@@ -180,6 +180,8 @@ def test_the_server_ends_in_mid_picture_and_goes_on(browser, tmp_path):
         state(page, "Iteration")
         number = int(re.search(r"Iteration (\d+) of 1000", page.inner_text("#state"))[1])
         assert number > 1
+        page.wait_for_selector("#after:visible")
+        assert page.get_attribute("#line", "d").count("L") >= number - 2
         page.click("#stop")
         state(page, "Stopped after")
 

@@ -55,11 +55,11 @@ class Progress:
         self.done = 0.0
         self.seconds_left: float | None = None
         self.width = self.height = 0
-        self.frame = 0
         self.losses = losses
         self.version = 0
         self._latest = latest
         self._written = self._time_written()
+        self.frame = int(self._written > 0)
 
     def on_event(self, event: Event) -> None:
         """Notes what an event of the job tells."""

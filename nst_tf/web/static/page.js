@@ -16,6 +16,7 @@ let styles = []; // all that are offered: { id, name, credit, chosen }
 let pictures = [];
 let shown = null; // the identifier of the picture that is shown
 let progress = null; // of the picture that is being made
+let running = []; // the losses of that picture
 let losses = []; // of the picture that is shown
 let key = newKey(); // of the next request: sent twice, it makes one picture
 
@@ -163,7 +164,7 @@ function showPart(name) {
 
 async function show(id, { recall = false } = {}) {
   shown = id;
-  losses = [];
+  losses = progress?.id === id ? running : [];
   const picture = current();
   $("after").hidden = true;
   setCompare(100); // the photo, as long as there is nothing else
@@ -207,12 +208,12 @@ function showPicture() {
   const title = `${picture.content.name} in the style of ${names}`;
   $("after").alt = title;
   $("before").alt = "";
-  const running = progress?.id === picture.id;
+  const isRunning = progress?.id === picture.id;
   const active = isActive(picture);
   $("state").className = picture.state === "failed" ? "bad" : "";
-  $("state").textContent = running ? describeProgress() : describeState(picture);
-  $("progress").hidden = !running;
-  if (running) $("progress").value = progress.done;
+  $("state").textContent = isRunning ? describeProgress() : describeState(picture);
+  $("progress").hidden = !isRunning;
+  if (isRunning) $("progress").value = progress.done;
   $("stop").hidden = !active;
   $("stop").textContent = picture.state === "queued" ? "Take it out of the queue"
     : "Stop, keep what there is";
@@ -344,8 +345,8 @@ function onPictures(list) {
     shown = null;
     showPart("empty");
   }
-  const running = list.find((picture) => picture.state === "running");
-  if (!shown && !before.size && running) show(running.id).catch(say);
+  const first = list.find((picture) => picture.state === "running");
+  if (!shown && !before.size && first) show(first.id).catch(say);
   showHistory();
   if (shown && $("painter").hidden) showPicture();
 }
@@ -353,8 +354,9 @@ function onPictures(list) {
 function onProgress(now) {
   const isNewFrame = progress?.id !== now.id || progress.frame !== now.frame;
   progress = now;
+  running = [...running.slice(0, now.first), ...now.losses];
   if (now.id !== shown) return;
-  losses = [...losses.slice(0, now.first), ...now.losses];
+  losses = running;
   if (isNewFrame && now.frame) refreshImage();
   if ($("painter").hidden) showPicture();
 }
