@@ -618,6 +618,7 @@ def test_a_picture_goes_on_becomes_larger_and_is_removed(client, made):
     assert client.get(f"/pictures/{larger['id']}/image").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_region_keeps_the_photo_elsewhere(client):
     photo = upload(client, png(96, 64)).json()["id"]
     mask = np.zeros((64, 96), np.uint8)
