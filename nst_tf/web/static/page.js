@@ -107,7 +107,7 @@ function showStyles() {
     item.append(button);
     return item;
   }));
-  if (focused) document.querySelector(`[data-style="${focused}"]`)?.focus();
+  if (focused) document.querySelector(`[data-style="${focused}"]`)?.focus({ preventScroll: true });
   const names = chosen.map((style) => style.name).join(" + ");
   $("styles-note").textContent = names || "Choose one, or several to blend them.";
 }
@@ -314,7 +314,7 @@ function showHistory() {
     return item;
   });
   $("history").replaceChildren(...items);
-  if (focused) document.querySelector(`#history [data-picture="${focused}"]`)?.focus();
+  if (focused) document.querySelector(`#history [data-picture="${focused}"]`)?.focus({ preventScroll: true });
 }
 
 function recallForm(picture) {
