@@ -568,7 +568,7 @@ def test_WEB_20_a_defect_is_told_in_one_line(client, server, made, monkeypatch):
 
 def test_WEB_20_messages_have_neither_paths_nor_flags():
     error = MachineError(
-        "the disk is full", "no room in /home/me/x/a.png", "try --image_size=64", where="/home/me"
+        "the disk is full", "no room in /srv/me/x/a.png", "try --image_size=64", where="/srv/me"
     )
     assert describe(error) == "the disk is full (me): no room in a.png; try image_size=64"
 
