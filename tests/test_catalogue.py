@@ -25,7 +25,8 @@ def test_the_rows_are_numbered_without_gaps():
         kind: [int(row[4:]) for row in rows]
         for kind, rows in groupby(catalogue_rows(), key=lambda row: row[:3])
     }
-    assert list(numbers) == ["IMG", "CFG", "WGT", "RUN", "OUT", "ENV", "MSK", "ARR", "CMD", "VID"]
+    kinds = ["IMG", "CFG", "WGT", "RUN", "OUT", "ENV", "MSK", "ARR", "CMD", "VID", "WEB"]
+    assert list(numbers) == kinds
     for kind, found in numbers.items():
         assert found == list(range(1, len(found) + 1)), kind
 

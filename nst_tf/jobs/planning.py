@@ -53,12 +53,13 @@ def outline(config: Config) -> Outline:
     )
 
 
-def plan(config: Config, *, overwrite: bool = False) -> Planned:
+def plan(config: Config, *, overwrite: bool = False, reusable: int = 0) -> Planned:
     """Plans a job; TensorFlow is imported only where there may be a GPU.
 
     Args:
         config: All settings, with content and style images.
         overwrite: As for `nst_tf.jobs.run`.
+        reusable: Bytes of memory that other processes hold now and give back before the job.
 
     Returns:
         The sizes and iterations, and the memory and time that they are expected to take.
@@ -73,7 +74,7 @@ def plan(config: Config, *, overwrite: bool = False) -> Planned:
     inputs = read_inputs(config)
     check_space(config, inputs.shape)
     expected = estimate(inputs.levels, config, inputs.largest_pixels)
-    check_memory(expected, max(inputs.shape), config)
+    check_memory(expected, max(inputs.shape), config, reusable)
     return Planned(
         tuple(PlannedLevel(*level.shape, level.num_iterations) for level in inputs.levels),
         system.precision(config.precision, deterministic=config.deterministic),

@@ -1,0 +1,1 @@
+"""The local web page: `python -m nst_tf.web`."""
