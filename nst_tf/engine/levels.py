@@ -197,6 +197,7 @@ class LevelBuilder:
         if self._initial.init != "adain" or self._inputs.initial is not None:
             return enlarged
         detailed = self.initial_image(level)
+        del self._initial_images[level]  # a large one is much memory, and is not needed again
         height, width = image.shape[:2]
         coarse = resize(resize(detailed, (height, width)), level.shape)
         sharpened: ImageArray = np.clip(enlarged + detailed - coarse, *PIXEL_RANGE)

@@ -23,7 +23,7 @@ from nst_tf.errors import InputError, warn
 from nst_tf.io import files
 from nst_tf.jobs.provenance import Facts
 
-_FORMAT = "nst_tf checkpoint 3"
+_FORMAT = "nst_tf checkpoint 4"
 _NAMES = ("checkpoint-0", "checkpoint-1")
 _FINAL = "state"
 _DIGEST_BYTES = 32

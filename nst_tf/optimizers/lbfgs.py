@@ -11,7 +11,7 @@ Simple Constraints" (SIAM J. Control Optim. 20, 1982): a variable at a bound sta
 negative gradient points outside, and trial points are projected.
 """
 
-from functools import partial, reduce
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -37,7 +37,7 @@ _FLOOR = 0.1
 """Added to every mean squared gradient, as a share of their mean over all variables."""
 
 _BLOCK = 4
-"""Rows by which the history grows, and that are converted at once where it has another type."""
+"""Rows by which a matrix of the history grows."""
 
 
 def minimize(problem: Problem) -> Result:
@@ -160,7 +160,7 @@ class InverseHessian:
         self._dtype = dtype
         self._rows = rows
         self._initial_step = initial_step
-        self._s = self._y = tf.zeros((0, 0), history_dtype)  # [up to rows, n]
+        self._s, self._y = self._vectors(), self._vectors()
         self._r_inverse = tf.zeros((rows, rows), tf.float64)
         self._d = tf.zeros(rows, tf.float64)
         self._squares = tf.zeros((), dtype)
@@ -175,41 +175,27 @@ class InverseHessian:
         Raises:
             InputError: The pairs were kept in another type.
         """
-        s, y = (tf.constant(state[name]) for name in ("s", "y"))
-        if self.history_dtype == tf.bfloat16 and s.dtype == tf.uint16:
-            s, y = (tf.bitcast(rows, tf.bfloat16) for rows in (s, y))
-        if s.dtype != self.history_dtype:
-            raise InputError(
-                "wrong state",
-                f"its history is of type {s.dtype.name}, this one of {self.history_dtype.name}",
-                "continue with the history_dtype of the interrupted minimization",
-            )
         self._rows = len(state["d"])  # for the same steps as without an interruption
+        self._s, self._y = self._vectors(), self._vectors()
+        self.pairs = state["pairs"].tolist()
+        for row in range(len(self.pairs)):
+            self._s.put(row, self._restored(state[f"s{row}"]))
+            self._y.put(row, self._restored(state[f"y{row}"]))
         self._d = tf.constant(state["d"])
         self._r_inverse = tf.constant(state["r_inverse"])
-        self.pairs = state["pairs"].tolist()
-        self._s = self._y = tf.zeros((0, s.shape[1]), self.history_dtype)
-        while self._s.shape[0] < len(self.pairs):
-            self._grow(s.shape[1])
-        if self.pairs:
-            self._write(list(range(len(s))), s, y)
         self._squares = tf.constant(state["squares"])
         self._gradient_scale = tf.constant(state["gradient_scale"])
         self.is_empty = not state["gradient_scale"]
 
     def state(self) -> State:
         """Returns copies of all of it as plain arrays."""
-        used = len(self.pairs)  # rows are filled from the first on
-        # TensorFlow's copies take memory that it keeps for evaluations anyway.
-        s, y = (np.asarray(tf.raw_ops.DeepCopy(x=rows))[:used] for rows in (self._s, self._y))
-        if self.history_dtype == tf.bfloat16:  # which NumPy's files do not know
-            s, y = s.view(np.uint16), y.view(np.uint16)
+        rows = range(len(self.pairs))  # they are filled from the first on
         return {
             "pairs": np.array(self.pairs, np.int64),
             "r_inverse": np.asarray(self._r_inverse),
             "d": np.asarray(self._d),
-            "s": s,
-            "y": y,
+            **{f"s{row}": self._s.array(row) for row in rows},
+            **{f"y{row}": self._y.array(row) for row in rows},
             "squares": np.asarray(self._squares),
             "gradient_scale": np.asarray(self._gradient_scale),
         }
@@ -217,7 +203,7 @@ class InverseHessian:
     def clear(self) -> None:
         """Removes all pairs."""
         self.pairs.clear()
-        self._s = self._y = tf.zeros((0, 0), self.history_dtype)
+        self._s, self._y = self._vectors(), self._vectors()
         self._r_inverse = tf.zeros_like(self._r_inverse)
         self._d = tf.zeros_like(self._d)
 
@@ -243,8 +229,6 @@ class InverseHessian:
             s_y: Their product, above 0.
         """
         row = self.pairs.pop(0) if len(self.pairs) == self._rows else len(self.pairs)
-        if row == self._s.shape[0]:
-            self._grow(s.shape[0])
         # R, and so its inverse, loses its first row and column and gets a last column.
         added = tf.one_hot(row, self._rows, dtype=tf.float64)
         kept = 1.0 - added
@@ -252,7 +236,8 @@ class InverseHessian:
         column = (added - tf.linalg.matvec(r_inverse, self._products(self._s, y))) / s_y
         self._r_inverse = r_inverse + column[:, tf.newaxis] * added
         self._d = self._d * kept + s_y * added
-        self._write([row], s[tf.newaxis], y[tf.newaxis])
+        self._s.put(row, s)
+        self._y.put(row, y)
         self.pairs.append(row)
 
     def matvec(self, g: tf.Tensor) -> tf.Tensor:
@@ -275,65 +260,120 @@ class InverseHessian:
             scaled = diagonal * g
             return scaled * (self._initial_step / (tf.reduce_max(tf.abs(scaled)) + 1e-30))
         alpha = tf.linalg.matvec(self._r_inverse, self._products(self._s, g))
-        y = tf.cast(self._y[self.pairs[-1]], self._dtype)
+        y = self._y.get(self.pairs[-1])
         scale = self._d[self.pairs[-1]] / tf.cast(_dot(y, diagonal * y), tf.float64)
-        scaled = tf.cast(scale, self._dtype) * diagonal * (g - self._combination(self._y, alpha))
+        scaled = tf.cast(scale, self._dtype) * diagonal * (g - self._y.combination(alpha))
         inner = self._d * alpha - self._products(self._y, scaled)
         gamma = tf.linalg.matvec(self._r_inverse, inner, transpose_a=True)
-        return scaled + self._combination(self._s, gamma)
+        return scaled + self._s.combination(gamma)
 
-    def _grow(self, size: int) -> None:
-        """Makes room for some more pairs: a run of few iterations needs no more memory than that.
+    def _vectors(self) -> "_Matrix | _Rows":
+        if self.history_dtype == self._dtype:
+            return _Matrix(self._dtype, self._rows)
+        return _Rows(self._dtype)
 
-        How many depends on the pairs alone, and not on the iterations to come, so that a state
-        that is continued with more of them gives the same bits.
-        """
-        rows = min(self._s.shape[0] + _BLOCK, self._rows)
-        self._s, self._y = (
-            tf.concat([matrix, tf.zeros((rows - len(matrix), size), matrix.dtype)], axis=0)
-            if len(matrix)
-            else tf.zeros((rows, size), matrix.dtype)  # of its own: it is updated in place
-            for matrix in (self._s, self._y)
-        )
-
-    def _write(self, rows: list[int], s: tf.Tensor, y: tf.Tensor) -> None:
-        # In place: a variable would be copied whole each time it is read after such an update.
-        tf.raw_ops.InplaceUpdate(x=self._s, i=rows, v=s)
-        tf.raw_ops.InplaceUpdate(x=self._y, i=rows, v=y)
-
-    def _products(self, matrix: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-        """Returns the products of the rows of a matrix with a vector, in float64."""
-        if matrix.dtype == self._dtype:
-            products = tf.linalg.matvec(matrix, v)
-        else:
-            v = tf.cast(v, self._dtype)
-            products = tf.concat(
-                [
-                    tf.linalg.matvec(tf.cast(matrix[rows], self._dtype), v)
-                    for rows in self._blocks()
-                ],
-                axis=0,
+    def _restored(self, array: np.ndarray) -> tf.Tensor:
+        """Returns a vector of a state; uint16 is bfloat16, which NumPy's files do not know."""
+        vector = tf.constant(array)
+        if vector.dtype == tf.uint16:
+            vector = tf.bitcast(vector, tf.bfloat16)
+        if vector.dtype != self.history_dtype:
+            raise InputError(
+                "wrong state",
+                f"its history is of type {vector.dtype.name}, this one of "
+                f"{self.history_dtype.name}",
+                "continue with the history_dtype of the interrupted minimization",
             )
-        return tf.pad(tf.cast(products, tf.float64), [(0, self._rows - matrix.shape[0])])
+        return vector
 
-    def _combination(self, matrix: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of the rows of a matrix, with a weight each."""
-        weights = tf.cast(weights[: matrix.shape[0]], self._dtype)
-        if matrix.dtype == self._dtype:
-            return tf.linalg.matvec(matrix, weights, transpose_a=True)
-        return reduce(
-            tf.add,
-            (
-                tf.linalg.matvec(
-                    tf.cast(matrix[rows], self._dtype), weights[rows], transpose_a=True
-                )
-                for rows in self._blocks()
-            ),
-        )
+    def _products(self, vectors: "_Matrix | _Rows", v: tf.Tensor) -> tf.Tensor:
+        """Returns the products of all rows with a vector, in float64, and zeros up to `rows`."""
+        products = tf.cast(vectors.products(v), tf.float64)
+        return tf.pad(products, [(0, self._rows - products.shape[0])])
 
-    def _blocks(self) -> list[slice]:
-        """Returns the rows that are converted at once where they are kept in another type."""
-        return [slice(first, first + _BLOCK) for first in range(0, self._s.shape[0], _BLOCK)]
+
+class _Matrix:
+    """Vectors as rows of one matrix, with which products are fastest.
+
+    Args:
+        dtype: Type of the vectors.
+        limit: How many there are at most.
+    """
+
+    def __init__(self, dtype: tf.DType, limit: int) -> None:
+        self._limit = limit
+        self._rows = tf.zeros((0, 0), dtype)
+
+    def put(self, row: int, v: tf.Tensor) -> None:
+        """Sets a row, at most one beyond the last.
+
+        The matrix grows by some rows, so that a run of few iterations needs no more memory.
+        """
+        if row == self._rows.shape[0]:
+            # Of its own, as it is updated in place: a variable would be copied whole each time it
+            # is read after such an update.
+            more = tf.zeros((min(_BLOCK, self._limit - row), v.shape[0]), v.dtype)
+            self._rows = tf.concat([self._rows, more], axis=0) if row else more
+        tf.raw_ops.InplaceUpdate(x=self._rows, i=[row], v=v[tf.newaxis])
+
+    def get(self, row: int) -> tf.Tensor:
+        """Returns a row."""
+        return self._rows[row]
+
+    def array(self, row: int) -> np.ndarray:
+        """Returns a copy of a row."""
+        # TensorFlow's copies take memory that it keeps for evaluations anyway.
+        return np.asarray(tf.raw_ops.DeepCopy(x=self._rows[row]))
+
+    def products(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the products of all rows with a vector."""
+        if not self._rows.shape[0]:
+            return tf.zeros(0, v.dtype)
+        return tf.linalg.matvec(self._rows, v)
+
+    def combination(self, weights: tf.Tensor) -> tf.Tensor:
+        """Returns the sum of the rows, with a weight each; what is beyond them has none."""
+        weights = tf.cast(weights[: self._rows.shape[0]], self._rows.dtype)
+        return tf.linalg.matvec(self._rows, weights, transpose_a=True)
+
+
+class _Rows:
+    """Vectors in a smaller type: one at a time is converted, and none is copied.
+
+    Args:
+        dtype: Type that they are computed with.
+    """
+
+    def __init__(self, dtype: tf.DType) -> None:
+        self._dtype = dtype
+        self._rows: list[tf.Tensor] = []
+
+    def put(self, row: int, v: tf.Tensor) -> None:
+        """Sets a row, at most one beyond the last."""
+        self._rows[row : row + 1] = [v]
+
+    def get(self, row: int) -> tf.Tensor:
+        """Returns a row, converted."""
+        return tf.cast(self._rows[row], self._dtype)
+
+    def array(self, row: int) -> np.ndarray:
+        """Returns a row, which later ones do not change; bfloat16 as uint16."""
+        array = np.asarray(self._rows[row])
+        return array.view(np.uint16) if self._rows[row].dtype == tf.bfloat16 else array
+
+    def products(self, v: tf.Tensor) -> tf.Tensor:
+        """Returns the products of all rows with a vector."""
+        v = tf.cast(v, self._dtype)
+        found = [_dot(self.get(row), v) for row in range(len(self._rows))]
+        return tf.stack(found) if found else tf.zeros(0, self._dtype)
+
+    def combination(self, weights: tf.Tensor) -> tf.Tensor:
+        """Returns the sum of the rows, with a weight each; what is beyond them has none."""
+        weights = tf.cast(weights, self._dtype)
+        total = weights[0] * self.get(0)
+        for row in range(1, len(self._rows)):
+            total += weights[row] * self.get(row)
+        return total
 
 
 def _flat(tensor: tf.Tensor) -> tf.Tensor:
