@@ -23,7 +23,7 @@ computed at once. float32 and bfloat16 take nearly the same: the loss of the res
 float32."""
 
 _TILE_BYTES = 1300.0
-_TILED_BYTES = 200.0
+_TILED_BYTES = 270.0
 _TILED_STYLE_BYTES = 40.0
 """Bytes per pixel of a tile with its border; of an image that is evaluated in tiles: its copies,
 gradient, content activations and the map between the segments; and of a style image in tiles."""
