@@ -437,6 +437,7 @@ def test_an_image_that_asks_for_memory_limits_how_many_are_made_at_once(tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_kills_the_processes_at_once(tmp_path):
     run_pictures = pictures(small(num_iterations=100_000), output_dir=tmp_path)
 
@@ -634,6 +635,7 @@ def test_a_sweep_on_two_workers_of_dask_gives_the_same_bytes(one_by_one, cluster
 
 @pytest.mark.filterwarnings("default")  # those of dask
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+@pytest.mark.slow
 def test_RUN_49_jobs_on_a_cluster_end_with_the_command_and_save(tmp_path, cluster):
     folder = tmp_path / "out"
     child = subprocess.Popen(

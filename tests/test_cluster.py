@@ -109,6 +109,7 @@ def test_RUN_50_a_worker_that_is_killed_changes_no_byte(images, by_two, address)
     np.testing.assert_array_equal(found.image, by_two.image)
 
 
+@pytest.mark.slow
 def test_RUN_50_so_does_one_killed_between_the_passes(images, by_two, address, monkeypatch):
     killed = []
     backward = TiledObjective._backward

@@ -185,6 +185,7 @@ def test_a_frame_starts_from_the_one_before_where_it_is_known(tiny_weights, rand
     np.testing.assert_allclose(found.image[:, 30:], content[:, 30:], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_large_weight_holds_known_pixels_and_no_others(tiny_weights, random):
     content, style, expected = random.uniform(0, 255, (3, 32, 48, 3)).astype(np.float32)
     trust = np.zeros((32, 48), np.float32)

@@ -78,6 +78,7 @@ def test_frames_are_few_of_one_size_and_evenly_spaced_over_the_work(tmp_path):
     assert max(durations[:-3]) < 1.5 * min(durations[:-3])
 
 
+@pytest.mark.slow
 def test_the_number_and_the_size_of_frames_are_bounded(tmp_path):
     levels = (Level((900, 1800), ((1, 1),), 1000),)
     frames = Frames(tmp_path, levels, seconds=60.0)

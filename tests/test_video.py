@@ -363,6 +363,7 @@ def run_command(*flags):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_video(clip, tmp_path):
     output = tmp_path / "out.mp4"
     flags = [

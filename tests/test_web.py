@@ -599,6 +599,7 @@ def test_a_picture_is_that_of_the_command_byte_for_byte(client, server, made, tm
     assert 'filename="photo_The-Scream.jpg"' in answer.headers["content-disposition"]
 
 
+@pytest.mark.slow
 def test_a_picture_goes_on_becomes_larger_and_is_removed(client, made):
     before = client.get(f"/pictures/{made['id']}/image").content
     client.post(f"/pictures/{made['id']}/continue", json={"iterations": 2})
