@@ -61,8 +61,12 @@ def usual(tmp_path_factory):
     [
         ('{"backend": "jax", "image_data_format": "channels_first", "floatx": "float16"}',
          {"KERAS_BACKEND": "torch"}),
-        ('["damaged"', {"KERAS_BACKEND": "", "KERAS_MAX_EPOCHS": "many"}),
-        ('{"backend": "theano", "floatx": "bfloat32", "epsilon": 1}', {}),
+        pytest.param(
+            '["damaged"', {"KERAS_BACKEND": "", "KERAS_MAX_EPOCHS": "many"}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            '{"backend": "theano", "floatx": "bfloat32", "epsilon": 1}', {}, marks=pytest.mark.slow
+        ),
     ],
 )  # fmt: skip
 def test_ENV_01_02_keras_settings_do_not_change_the_image(tmp_path, usual, settings, environment):

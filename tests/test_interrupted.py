@@ -95,7 +95,7 @@ def assert_finished_like(output, whole):
     ]
     left = sorted(path.name for path in command.run_folder(output).iterdir())
     assert left == [
-        "config.yaml", "first.png", "latest.png", "run.json", "state", "trace.csv"
+        "config.yaml", "first.png", "latest.png", "losses.svg", "run.json", "state", "trace.csv"
     ]  # fmt: skip
 
 
@@ -112,7 +112,14 @@ def test_RUN_17_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, whole)
     assert_finished_like(output, whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGTERM,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGHUP, marks=pytest.mark.slow),
+    ],
+)
 def test_RUN_12_14_15_a_signal_saves_the_best_image_and_where_it_stands(tmp_path, whole, number):
     output = tmp_path / "o.png"
     with started(output, checkpoint_seconds=1000) as child:
@@ -234,6 +241,7 @@ def test_RUN_17_the_trace_grows_during_the_run_and_is_cut_back_to_the_checkpoint
     assert_finished_like(output, whole)
 
 
+@pytest.mark.slow
 def test_RUN_23_another_run_is_not_resumed(tmp_path):
     output = tmp_path / "o.png"
     with started(output) as child:
@@ -275,6 +283,7 @@ def test_RUN_20_two_runs_of_one_output(tmp_path):
     assert child.returncode == 130
 
 
+@pytest.mark.slow
 def test_RUN_07_08_files_that_grow_too_large_cost_no_image(tmp_path):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

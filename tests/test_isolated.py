@@ -192,6 +192,7 @@ def test_a_request_to_stop_is_passed_on(tmp_path, way):
     assert result.path.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_parent_leaves_no_child_and_the_best_image(tmp_path):
     def interrupt(event):
         if isinstance(event, Iteration) and event.iteration == 2:

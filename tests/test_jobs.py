@@ -113,6 +113,7 @@ def test_leaves_the_image_and_its_run_folder_and_nothing_else(finished):
         "iteration-4.png",
         "iteration-6.png",
         "latest.png",
+        "losses.svg",
         "run.json",
         "state",
         "trace.csv",
@@ -391,7 +392,10 @@ def test_RUN_35_a_loss_that_cannot_change_is_no_success():
     [
         {"content_weight": 0.0, "style_weight": 0.0, "tv_weight": 1.0},
         {"style_weight": 0.0},
-        {"style_image": "c.png", "style_scale": 1.0, "precision": "bfloat16"},
+        pytest.param(
+            {"style_image": "c.png", "style_scale": 1.0, "precision": "bfloat16"},
+            marks=pytest.mark.slow,
+        ),
         {"num_iterations": 0},
     ],
     ids=lambda settings: next(iter(settings)),

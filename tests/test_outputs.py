@@ -760,7 +760,7 @@ def test_OUT_19_the_final_state_can_be_left_out(tmp_path):
     path = tmp_path / "x.png"
     jobs.run(small(path, num_iterations=3, keep_state=False))
     assert names(run_folder(path)) == [
-        "config.yaml", "first.png", "latest.png", "run.json", "trace.csv"
+        "config.yaml", "first.png", "latest.png", "losses.svg", "run.json", "trace.csv"
     ]  # fmt: skip
     events = []
     done = jobs.run(small(path, num_iterations=5), resume=True, callbacks=[events.append])

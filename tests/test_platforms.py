@@ -120,7 +120,12 @@ print(system.peak_memory())
 """
 
 
-@pytest.fixture(params=SIMULATIONS)
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[] if name == "Windows" else pytest.mark.slow)
+        for name in SIMULATIONS
+    ]
+)
 def environment(request, tmp_path_factory):
     """The environment of a process on a simulated system."""
     folder = tmp_path_factory.mktemp("simulation")

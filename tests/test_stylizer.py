@@ -403,6 +403,7 @@ def test_continues_from_a_state_to_the_same_bits(content, style, stylize, iterat
     assert continued.losses == whole.losses
 
 
+@pytest.mark.slow
 def test_bfloat16_finds_an_image_of_nearly_the_same_loss(content, style, parameters):
     losses = {}
     for precision in ("float32", "bfloat16"):

@@ -185,7 +185,10 @@ def test_value_and_gradient_are_those_of_the_whole_image(tiny_weights, image, pa
         {"style_weight": 0.0, "grain_weight": 1.0},
         {"content_weight": 0.0, "tv_weight": 1.0, "tv_exponent": 1},
         {"style_layers": ["block1_conv2", "block2_conv1"], "content_layers": ["block2_conv2"]},
-        {"style_layers": ["block5_conv4"], "content_layers": ["block5_conv2"]},
+        pytest.param(
+            {"style_layers": ["block5_conv4"], "content_layers": ["block5_conv2"]},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -232,6 +235,7 @@ def test_bfloat16_to_its_rounding(tiny_weights, image):
     assert relative(found_gradient, gradient) < 0.05
 
 
+@pytest.mark.slow
 def test_the_size_of_the_tiles_changes_the_last_digits_only(tiny_weights, image):
     whole, _, loss = objectives(tiny_weights)
     targets = targets_of(whole, loss, image(*SHAPE), [image(90, 77)])

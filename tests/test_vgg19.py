@@ -361,6 +361,7 @@ def run_python(code, **environment):
     )
 
 
+@pytest.mark.slow
 def test_settings_in_keras_json_change_nothing(tmp_path, waves, weights):
     settings = {"image_data_format": "channels_first", "floatx": "float16", "backend": "tensorflow"}
     (tmp_path / "keras.json").write_text(json.dumps(settings))

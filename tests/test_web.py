@@ -658,9 +658,9 @@ def test_events_tell_pictures_and_progress(client, photo):
     asyncio.run(asyncio.wait_for(follow(), 100))
     progress = [data for name, data in seen if name == "progress" and data["id"] == id_]
     assert {one["phase"] for one in progress} >= {"optimizing"}
-    assert progress[-1]["iteration"] == 3 and progress[-1]["frame"] > 0
+    assert 1 <= progress[-1]["iteration"] <= 3 and progress[-1]["frame"] > 0  # sent at intervals
     numbers = [number for one in progress for number, _ in one["losses"]]
-    assert numbers == [1, 2, 3]
+    assert numbers == list(range(1, len(numbers) + 1)) != []
     assert seen[-1][1][-1]["id"] == id_
 
 

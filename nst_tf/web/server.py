@@ -103,6 +103,11 @@ def _perform(argv: Sequence[str], received: Sequence[int]) -> None:
         class Server(uvicorn.Server):
             """Ends the streams of events as soon as a signal asks for the end."""
 
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if received:  # a signal that came before this server captured them
+                    self.handle_exit(received[0], None)
+
             def handle_exit(self, sig: int, frame: FrameType | None) -> None:
                 app.state.server.is_closing = True
                 super().handle_exit(sig, frame)
