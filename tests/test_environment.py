@@ -308,7 +308,22 @@ def test_ENV_09_the_warning_of_a_batch_system_saves_the_image(tmp_path, number):
     assert max(images.read(output).shape) == 48
 
 
-def test_ENV_09_a_repeated_warning_ends_nothing(monkeypatch):
+@pytest.fixture
+def former_handlers():
+    before = {number: signal.getsignal(number) for number in (signal.SIGXCPU, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_ENV_09_a_warning_after_the_end_does_not_kill_the_exiting_process(former_handlers):
+    with signals.capture_signals():
+        signal.raise_signal(signal.SIGXCPU)
+    signal.raise_signal(signal.SIGXCPU)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_ENV_09_a_repeated_warning_ends_nothing(monkeypatch, former_handlers):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with signals.capture_signals() as received:

@@ -52,13 +52,23 @@ def capture_signals() -> Iterator[list[int]]:
 def handled(receive: Callable[[int, FrameType | None], None]) -> Iterator[dict[int, Any]]:
     """Lets a function receive the signals that ask for the end, except ignored ones.
 
+    The handlers before are restored at the end, except for warnings that came: the next one, a
+    second later, would kill the process while it exits. They are ignored from then on.
+
     Args:
         receive: The handler.
 
     Yields:
-        The handlers before, by signal, which are restored at the end. They are none outside the
-        main thread, where no handler can be installed.
+        The handlers before, by signal. They are none outside the main thread, where no handler can
+        be installed.
     """
+    warned: set[int] = set()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if signal.Signals(number).name not in _IMPATIENT:
+            warned.add(number)
+        receive(number, frame)
+
     before: dict[int, Any] = {
         number: handler
         for number in STOP_SIGNALS
@@ -67,12 +77,12 @@ def handled(receive: Callable[[int, FrameType | None], None]) -> Iterator[dict[i
     if threading.current_thread() is not threading.main_thread():
         before = {}
     for number in before:
-        signal.signal(number, receive)
+        signal.signal(number, handle)
     try:
         yield before
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if number in warned else handler)
 
 
 def block_signals() -> None:
