@@ -346,6 +346,9 @@ def prepare_environment(deterministic: bool) -> None:
         deterministic: Whether operations must give the same bits each time.
     """
     os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"  # the default depends on processor and version
+    # The allocator that comes with oneDNN never gives memory back: a run took what its tensors
+    # would have taken if none had ever been freed.
+    os.environ["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"] = "1"
     if deterministic:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         os.environ.pop("TF_XLA_FLAGS", None)

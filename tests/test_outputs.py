@@ -578,10 +578,10 @@ def test_OUT_17_with_automatic_levels_the_coarse_ones_stay_as_they_were_begun(tm
     work(path, {**RED, "pyramid": '"auto"'}, pyramid="auto", num_iterations=40)
     levels = auto_levels(80)
     found = find(path, RED, levels, pyramid="auto", num_iterations=80)
-    assert found.plan.config.pyramid == "128:160,256:80"
+    assert found.plan.config.pyramid == "256:80"
     assert found.plan.levels[:-1] == auto_levels(40)[:-1]
     assert found.plan.levels[-1] == levels[-1]
-    assert found.plan.fingerprint["pyramid"] == '"128:160,256:80"'
+    assert found.plan.fingerprint["pyramid"] == '"256:80"'
     assert not found.is_complete
     # Of a run that went on, the levels have been named.
     facts = {**found.plan.fingerprint, **RED}
@@ -589,8 +589,8 @@ def test_OUT_17_with_automatic_levels_the_coarse_ones_stay_as_they_were_begun(tm
     record_path.write_text(json.dumps({**record(path), "fingerprint": facts}))
     assert find(path, RED, levels, pyramid="auto", num_iterations=80).is_complete
     more = find(path, RED, auto_levels(100), pyramid="auto", num_iterations=100)
-    assert more.plan.config.pyramid == "128:160,256:80"
-    facts = {**facts, "pyramid": '"128:7,256:80"'}
+    assert more.plan.config.pyramid == "256:80"
+    facts = {**facts, "pyramid": '"256:7"'}
     record_path.write_text(json.dumps({**record(path), "fingerprint": facts}))
     with pytest.raises(InputError, match="it differs in"):
         find(path, RED, levels, pyramid="auto", num_iterations=80)

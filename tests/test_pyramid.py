@@ -65,10 +65,10 @@ def shapes_and_iterations(config, content=(427, 640), style=(448, 326)):
 
 def test_a_small_result_has_the_coarse_levels_of_a_large_one():
     small, large = (
-        shapes_and_iterations(Config(image_size=size, num_iterations=40)) for size in (256, 1024)
+        shapes_and_iterations(Config(image_size=size, num_iterations=40)) for size in (512, 1024)
     )
-    assert small == [(128, 160), (256, 40)]
-    assert large == [(128, 160), (256, 80), (512, 40), (1024, 20)]
+    assert small == [(256, 80), (512, 40)]
+    assert large == [(256, 80), (512, 40), (1024, 20)]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_large_last_level_has_fewer_iterations_after_coarser_ones(size, asked,
 
 
 def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
-    assert shapes_and_iterations(Config(num_iterations=10)) == [(128, 40), (256, 20), (512, 10)]
+    assert shapes_and_iterations(Config(num_iterations=10)) == [(256, 20), (512, 10)]
     assert shapes_and_iterations(Config(image_size=1600, num_iterations=3)) == [
         (200, 8), (400, 4), (800, 2), (1600, 3)
     ]  # fmt: skip
@@ -92,18 +92,18 @@ def test_the_automatic_plan_halves_sizes_and_doubles_iterations():
 
 
 def test_the_automatic_plan_leaves_out_levels_in_which_little_is_left():
-    # Of 4:1, 128x32 are as many pixels as 64x64: below 85x85.
-    wide = shapes_and_iterations(Config(num_iterations=10), content=(200, 800))
-    assert wide == [(256, 20), (512, 10)]
-    # 64:1 leaves 8 pixels of height at 512, below the 16 that block5_conv1 needs.
-    wide = shapes_and_iterations(Config(num_iterations=10, image_size=2048), content=(50, 3200))
-    assert wide == [(1024, 5), (2048, 5)]
+    # Of 4:1, 256x64 are as many pixels as 128x128: below 140x140.
+    wide = shapes_and_iterations(Config(num_iterations=10, image_size=1024), content=(200, 800))
+    assert wide == [(512, 10), (1024, 5)]
+    # 88:1 leaves 15 pixels of height at 1350, below the 16 that block5_conv1 needs.
+    wide = shapes_and_iterations(Config(num_iterations=10, image_size=2700), content=(50, 4400))
+    assert wide == [(2700, 10)]
 
 
 @pytest.mark.parametrize("init", ["content", "style", "some.png"])
 def test_the_automatic_plan_spares_the_detail_of_an_initial_image(init):
     assert shapes_and_iterations(Config(init=init, num_iterations=10)) == [(512, 10)]
-    assert len(shapes_and_iterations(Config(init="noise", num_iterations=10))) == 3
+    assert len(shapes_and_iterations(Config(init="noise", num_iterations=10))) == 2
 
 
 def test_no_iterations_need_no_coarse_levels():
@@ -113,7 +113,7 @@ def test_no_iterations_need_no_coarse_levels():
 def test_styles_keep_their_relative_size_at_every_level():
     config = Config(style_scale=0.5, num_iterations=10)
     levels = pyramid.plan((427, 640), [(448, 326)], config)
-    assert [max(level.style_shapes[0]) for level in levels] == [64, 128, 256]
+    assert [max(level.style_shapes[0]) for level in levels] == [128, 256]
 
 
 def test_levels_can_be_written_out():
