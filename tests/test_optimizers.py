@@ -633,6 +633,37 @@ def test_the_direction_is_that_of_the_naive_two_loop_recursion(count, dtype, err
     np.testing.assert_allclose(found, expected, atol=error * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("history_dtype", ["float32", "bfloat16"])
+def test_vectors_in_blocks_give_what_whole_ones_give(history_dtype, monkeypatch):
+    def steps():
+        found = []
+        minimize(
+            "lbfgs", rosenbrock, [[-1.0, 2.0, 0.5, 1.5, -0.5]], max_iterations=12,
+            history_dtype=history_dtype, bounds=(-1.0, 2.0), history=5,
+            callback=lambda step: found.append(step.x.numpy()),
+        )  # fmt: skip
+        return np.concatenate(found)
+
+    whole = steps()
+    monkeypatch.setattr(lbfgs, "_BLOCK_ELEMENTS", 2)
+    blocks = steps()
+    np.testing.assert_allclose(blocks[:4], whole[:4], atol=1e-5)
+    np.testing.assert_allclose(blocks[-1], whole[-1], atol=1e-2)
+
+
+def test_a_point_that_was_not_accepted_is_let_go():
+    evaluated, kept = [], []
+
+    def steep(x):
+        kept.append([ref() is not None for ref in evaluated])
+        evaluated.append(weakref.ref(x))
+        return tf.reduce_sum(x**4), 4.0 * x**3
+
+    minimize("lbfgs", steep, np.full((1, 3), 9.0, np.float32), max_iterations=4, initial_step=60.0)
+    # The initial point, the accepted one before, and the one that is evaluated.
+    assert max(map(sum, kept)) <= 2
+
+
 @pytest.mark.parametrize("count", [2, 9])
 def test_a_history_in_bfloat16_is_that_of_the_rounded_pairs(count, random):
     inverse, pairs = inverse_hessian(rows=7, history_dtype=tf.bfloat16), []

@@ -17,7 +17,7 @@ from nst_tf.engine.tiling import history_dtype
 from nst_tf.errors import InputError
 from nst_tf.events import Callback, Iteration, Losses
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.objective.function import LossFunction, batch
+from nst_tf.objective.function import LossFunction
 from nst_tf.optimizers import StopReason
 
 _INITIAL_STEP = 2.0
@@ -200,7 +200,7 @@ class MultiscaleOptimizer:
         method = self._settings.optimizer
         return optimizers.minimize(
             timed,
-            batch(state.image),
+            state.image[np.newaxis],
             method=method,
             bounds=PIXEL_RANGE if self._settings.bounds else None,
             max_iterations=self._left(state),

@@ -23,7 +23,7 @@ computed at once. float32 and bfloat16 take nearly the same: the loss of the res
 float32."""
 
 _TILE_BYTES = 1300.0
-_TILED_BYTES = 270.0
+_TILED_BYTES = 190.0
 _TILED_STYLE_BYTES = 40.0
 """Bytes per pixel of a tile with its border; of an image that is evaluated in tiles: its copies,
 gradient, content activations and the map between the segments; and of a style image in tiles."""
@@ -179,12 +179,12 @@ def _level_bytes(level: Level, config: Config, tile_size: int, history: int) -> 
         arrays += pair * min(level.num_iterations, history)
     processes = max(1, config.workers)
     pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
-    return (
-        arrays * pixels
-        + _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES, processes)
-        + _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
-        + BASE_BYTES * config.workers
-    )
+    own = arrays * pixels
+    image = _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES, processes)
+    of_style = _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
+    # The maps of a style in tiles are let go before the optimizer has its arrays.
+    beside = max(own, of_style) if tile_size and style > tile_size**2 else own + of_style
+    return image + beside + BASE_BYTES * config.workers
 
 
 def _image_bytes(pixels: int, tile_size: int, whole: float, tiled: float, processes: int) -> float:

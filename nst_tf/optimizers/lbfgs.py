@@ -11,6 +11,7 @@ Simple Constraints" (SIAM J. Control Optim. 20, 1982): a variable at a bound sta
 negative gradient points outside, and trial points are projected.
 """
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -36,8 +37,11 @@ needed than with a multiple of the identity, and 0.9, 0.02 or 0.5 change little.
 _FLOOR = 0.1
 """Added to every mean squared gradient, as a share of their mean over all variables."""
 
-_BLOCK = 4
+_ROWS = 4
 """Rows by which a matrix of the history grows."""
+
+_BLOCK_ELEMENTS = 1_000_000
+"""Elements of large vectors that are computed with at once."""
 
 
 def minimize(problem: Problem) -> Result:
@@ -66,22 +70,33 @@ def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
                 return StopReason.NO_GRADIENT
             inverse.clear()
             continue
-        for _ in range(_MAX_TRIALS):
-            trial = _projected(problem, evaluation.x - step)
-            pair = _Pair(inverse.history_dtype)
-            trial_evaluation = monitor.evaluate(trial, partial(pair.measure, evaluation, trial))
-            predicted, s_y, s_s, y_y = trial_evaluation.scalars.tolist()
-            if trial_evaluation.value <= evaluation.value + _ARMIJO * predicted:
+        for halvings in range(_MAX_TRIALS):
+            if halvings:  # again: kept, it would take memory while the function is evaluated
+                step, _ = _step(problem, inverse, evaluation)
+            trial = _projected(problem, evaluation.x - 0.5**halvings * step)
+            del step
+            if found := _accepted(monitor, inverse.history_dtype, evaluation, trial):
                 break
-            step *= 0.5
         else:
             return StopReason.LINE_SEARCH
+        del trial
+        evaluation, pair = found
+        _, s_y, s_s, y_y = evaluation.scalars.tolist()
         # Below that curvature, also a negative one, the pair is not kept.
         if s_y > _CURVATURE * (s_s * y_y) ** 0.5:
             inverse.add(pair.s, pair.y, s_y)
-        evaluation = trial_evaluation
         inverse.update_diagonal(_flat(evaluation.gradient))
         monitor.accept(evaluation)
+
+
+def _accepted(
+    monitor: Monitor, history_dtype: tf.DType, start: Evaluation, trial: tf.Tensor
+) -> "tuple[Evaluation, _Pair] | None":
+    """Evaluates a trial point, and returns it with its pair where the function is low enough."""
+    pair = _Pair(history_dtype)
+    evaluation = monitor.evaluate(trial, partial(pair.measure, start, trial))
+    predicted = float(evaluation.scalars[0])
+    return (evaluation, pair) if evaluation.value <= start.value + _ARMIJO * predicted else None
 
 
 def _step(
@@ -96,11 +111,10 @@ def _step(
     if problem.is_bounded:
         x = evaluation.x
         free = ((x > problem.low) | (g < 0.0)) & ((x < problem.high) | (g > 0.0))
-        free = tf.cast(free, g.dtype)
-        g *= free
+        g = tf.where(free, g, tf.zeros((), g.dtype))
     step = tf.reshape(inverse.matvec(_flat(g)), g.shape)
     if problem.is_bounded:
-        step *= free
+        step = tf.where(free, step, tf.zeros((), g.dtype))
     return step, _dot(step, g)
 
 
@@ -133,9 +147,15 @@ class _Pair:
         step = x - start.x
         predicted = _dot(start.gradient, step)
         self.s = _flat(tf.cast(step, self._dtype))
+        del step
         self.y = _flat(tf.cast(gradient - start.gradient, self._dtype))
-        s, y = tf.cast(self.s, x.dtype), tf.cast(self.y, x.dtype)
-        return [predicted, _dot(s, y), 2.0 * tf.nn.l2_loss(s), 2.0 * tf.nn.l2_loss(y)]
+        s, y, dtype = self.s, self.y, x.dtype
+        return [
+            predicted,
+            _dot(s, y, dtype=dtype),
+            _dot(s, s, dtype=dtype),
+            _dot(y, y, dtype=dtype),
+        ]
 
 
 class InverseHessian:
@@ -216,8 +236,11 @@ class InverseHessian:
         if self.is_empty:
             # In this unit, squares neither underflow nor overflow.
             self._gradient_scale = 1.0 / tf.reduce_max(tf.abs(g))
-        squares = tf.square((1.0 - _DECAY) ** 0.5 * self._gradient_scale * g)
-        self._squares = _DECAY * self._squares + squares
+        unit = (1.0 - _DECAY) ** 0.5 * self._gradient_scale
+        before = self._squares if self._squares.shape.rank else tf.zeros_like(g)
+        self._squares = _blockwise(
+            lambda g, squares: _DECAY * squares + tf.square(unit * g), g, before
+        )
         self.is_empty = False
 
     def add(self, s: tf.Tensor, y: tf.Tensor, s_y: float) -> None:
@@ -254,18 +277,31 @@ class InverseHessian:
         Returns:
             The product, of shape [n].
         """
-        mean = tf.reduce_mean(self._squares)
-        diagonal = tf.math.rsqrt(self._squares + (_FLOOR * mean + 1e-30))
+        floor = _FLOOR * tf.reduce_mean(self._squares) + 1e-30
+
+        def diagonal(squares: tf.Tensor) -> tf.Tensor:
+            return tf.math.rsqrt(squares + floor)
+
         if not self.pairs:
-            scaled = diagonal * g
+            scaled = _blockwise(lambda g, squares: g * diagonal(squares), g, self._squares)
             return scaled * (self._initial_step / (tf.reduce_max(tf.abs(scaled)) + 1e-30))
         alpha = tf.linalg.matvec(self._r_inverse, self._products(self._s, g))
         y = self._y.get(self.pairs[-1])
-        scale = self._d[self.pairs[-1]] / tf.cast(_dot(y, diagonal * y), tf.float64)
-        scaled = tf.cast(scale, self._dtype) * diagonal * (g - self._y.combination(alpha))
+        curvature = _blockwise_sum(
+            lambda y, squares: tf.square(tf.cast(y, self._dtype)) * diagonal(squares),
+            y,
+            self._squares,
+        )
+        scale = self._d[self.pairs[-1]] / tf.cast(curvature, tf.float64)
+        scale = tf.cast(scale, self._dtype)
+        residual = self._y.add_combination(g, -alpha)
+        scaled = _blockwise(
+            lambda residual, squares: scale * diagonal(squares) * residual, residual, self._squares
+        )
+        del residual
         inner = self._d * alpha - self._products(self._y, scaled)
         gamma = tf.linalg.matvec(self._r_inverse, inner, transpose_a=True)
-        return scaled + self._s.combination(gamma)
+        return self._s.add_combination(scaled, gamma)
 
     def _vectors(self) -> "_Matrix | _Rows":
         if self.history_dtype == self._dtype:
@@ -312,7 +348,7 @@ class _Matrix:
         if row == self._rows.shape[0]:
             # Of its own, as it is updated in place: a variable would be copied whole each time it
             # is read after such an update.
-            more = tf.zeros((min(_BLOCK, self._limit - row), v.shape[0]), v.dtype)
+            more = tf.zeros((min(_ROWS, self._limit - row), v.shape[0]), v.dtype)
             self._rows = tf.concat([self._rows, more], axis=0) if row else more
         tf.raw_ops.InplaceUpdate(x=self._rows, i=[row], v=v[tf.newaxis])
 
@@ -331,10 +367,10 @@ class _Matrix:
             return tf.zeros(0, v.dtype)
         return tf.linalg.matvec(self._rows, v)
 
-    def combination(self, weights: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of the rows, with a weight each; what is beyond them has none."""
+    def add_combination(self, v: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Adds the rows to a vector, with a weight each; what is beyond them has none."""
         weights = tf.cast(weights[: self._rows.shape[0]], self._rows.dtype)
-        return tf.linalg.matvec(self._rows, weights, transpose_a=True)
+        return v + tf.linalg.matvec(self._rows, weights, transpose_a=True)
 
 
 class _Rows:
@@ -353,8 +389,8 @@ class _Rows:
         self._rows[row : row + 1] = [v]
 
     def get(self, row: int) -> tf.Tensor:
-        """Returns a row, converted."""
-        return tf.cast(self._rows[row], self._dtype)
+        """Returns a row, in the smaller type."""
+        return self._rows[row]
 
     def array(self, row: int) -> np.ndarray:
         """Returns a row, which later ones do not change; bfloat16 as uint16."""
@@ -363,22 +399,43 @@ class _Rows:
 
     def products(self, v: tf.Tensor) -> tf.Tensor:
         """Returns the products of all rows with a vector."""
-        v = tf.cast(v, self._dtype)
-        found = [_dot(self.get(row), v) for row in range(len(self._rows))]
+        found = [_dot(row, v, dtype=self._dtype) for row in self._rows]
         return tf.stack(found) if found else tf.zeros(0, self._dtype)
 
-    def combination(self, weights: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of the rows, with a weight each; what is beyond them has none."""
-        weights = tf.cast(weights, self._dtype)
-        total = weights[0] * self.get(0)
-        for row in range(1, len(self._rows)):
-            total += weights[row] * self.get(row)
-        return total
+    def add_combination(self, v: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        """Adds the rows to a vector, with a weight each; what is beyond them has none."""
+        weights = tf.unstack(tf.cast(weights[: len(self._rows)], self._dtype))
+
+        def total(v: tf.Tensor, *rows: tf.Tensor) -> tf.Tensor:
+            for weight, row in zip(weights, rows, strict=True):
+                v += weight * tf.cast(row, self._dtype)
+            return v
+
+        return _blockwise(total, v, *self._rows)
 
 
 def _flat(tensor: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tensor, [-1])
 
 
-def _dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(a * b)
+def _blocks(*vectors: tf.Tensor) -> Iterator[list[tf.Tensor]]:
+    """Cuts vectors of one length at the same places; their parts share their memory."""
+    for start in range(0, vectors[0].shape[0], _BLOCK_ELEMENTS):
+        yield [v[start : start + _BLOCK_ELEMENTS] for v in vectors]
+
+
+def _blockwise(function: Callable[..., tf.Tensor], *vectors: tf.Tensor) -> tf.Tensor:
+    """Computes an elementwise function of vectors, so that temporary arrays stay small."""
+    found = [function(*blocks) for blocks in _blocks(*vectors)]
+    return tf.concat(found, axis=0) if len(found) > 1 else found[0]
+
+
+def _blockwise_sum(function: Callable[..., tf.Tensor], *vectors: tf.Tensor) -> tf.Tensor:
+    """Sums an elementwise function of vectors."""
+    return tf.add_n([tf.reduce_sum(function(*blocks)) for blocks in _blocks(*vectors)])
+
+
+def _dot(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
+    """Sums the products of two tensors' elements, in the type of the first one or in `dtype`."""
+    dtype = dtype or a.dtype
+    return _blockwise_sum(lambda a, b: tf.cast(a, dtype) * tf.cast(b, dtype), _flat(a), _flat(b))

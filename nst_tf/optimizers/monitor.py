@@ -109,6 +109,7 @@ class Monitor:
         """
         if self._last is not None and x is self._last.x:
             return self._last
+        self._last = None  # lets go of a point that was not accepted
         value, gradient = self._value_and_gradients(x)
         # A sum is not finite if any of its terms is not.
         scalars = [value, tf.reduce_sum(tf.abs(gradient)), *measure(gradient)]
