@@ -213,11 +213,11 @@ def test_CMD_15_dry_run_refuses_what_the_run_would_after_the_settings(capsys, tm
 
 def test_CMD_10_the_content_s_own_size_is_planned(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (230, 130), "teal").save("c.png")
+    Image.new("RGB", (400, 300), "teal").save("c.png")
     assert main([*given("c.png"), "--image-size=content", "--dry-run"]) == 0
-    assert "; iterations at 115x65: 178, 230x130: 40; about" in capsys.readouterr().out
-    assert main([*given("c.png"), "--image_size=content", "--pyramid=230:5", "--dry-run"]) == 2
-    assert "its level of 230 pixels is not smaller than 230" in capsys.readouterr().err
+    assert "; iterations at 200x150: 102, 400x300: 40; about" in capsys.readouterr().out
+    assert main([*given("c.png"), "--image_size=content", "--pyramid=400:5", "--dry-run"]) == 2
+    assert "its level of 400 pixels is not smaller than 400" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ Simple Constraints" (SIAM J. Control Optim. 20, 1982): a variable at a bound sta
 negative gradient points outside, and trial points are projected.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -418,10 +418,13 @@ def _flat(tensor: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tensor, [-1])
 
 
-def _blocks(*vectors: tf.Tensor) -> Iterator[list[tf.Tensor]]:
+def _blocks(*vectors: tf.Tensor) -> Sequence[Sequence[tf.Tensor]]:
     """Cuts vectors of one length at the same places; their parts share their memory."""
-    for start in range(0, vectors[0].shape[0], _BLOCK_ELEMENTS):
-        yield [v[start : start + _BLOCK_ELEMENTS] for v in vectors]
+    length = vectors[0].shape[0]
+    if length <= _BLOCK_ELEMENTS:
+        return [vectors]
+    starts = range(0, length, _BLOCK_ELEMENTS)
+    return [[v[start : start + _BLOCK_ELEMENTS] for v in vectors] for start in starts]
 
 
 def _blockwise(function: Callable[..., tf.Tensor], *vectors: tf.Tensor) -> tf.Tensor:
@@ -432,7 +435,8 @@ def _blockwise(function: Callable[..., tf.Tensor], *vectors: tf.Tensor) -> tf.Te
 
 def _blockwise_sum(function: Callable[..., tf.Tensor], *vectors: tf.Tensor) -> tf.Tensor:
     """Sums an elementwise function of vectors."""
-    return tf.add_n([tf.reduce_sum(function(*blocks)) for blocks in _blocks(*vectors)])
+    found = [tf.reduce_sum(function(*blocks)) for blocks in _blocks(*vectors)]
+    return tf.add_n(found) if len(found) > 1 else found[0]
 
 
 def _dot(a: tf.Tensor, b: tf.Tensor, dtype: tf.DType | None = None) -> tf.Tensor:
