@@ -602,3 +602,24 @@ def test_ENV_17_a_tensorflow_that_cannot_be_loaded_is_told_in_one_line(tmp_path)
         "cannot import TensorFlow: libtensorflow_cc.so.2: failed to map segment from shared object;"
         " free some memory or raise its limit\n"
     )
+
+
+def test_memory_of_tensors_goes_back_to_the_system():
+    code = """
+from nst_tf import system
+system.prepare_environment(False)
+import tensorflow as tf
+tf.ones(10) + 1.0
+before = system.resident_memory()
+x = tf.random.normal([25_000_000])
+print(system.resident_memory() - before)
+del x
+print(system.resident_memory() - before)
+"""
+    environment = {k: v for k, v in command.environment().items() if "ONEDNN" not in k}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    taken, left = map(int, done.stdout.split())
+    assert taken > 95_000_000
+    assert left < 20_000_000

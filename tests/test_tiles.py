@@ -340,6 +340,13 @@ def test_max_memory_and_tile_size_decide_for_themselves(memory):
     assert tiling.plan_tiling(levels, Config(tile_size=320)).tile_size == 320
 
 
+def test_an_image_of_4096_pixels_with_a_style_as_large_fits_into_4_gib(memory):
+    memory(64e9)
+    levels = [level(2731, 4096, 5, style=(3244, 4096))]
+    found = tiling.plan_tiling(levels, Config(max_memory="4GiB"))
+    assert found.memory_bytes <= 4 * 2**30
+
+
 def test_fewer_steps_are_kept_where_all_do_not_fit(memory):
     memory(64e9)
     levels = [level(2731, 4096, 40)]
