@@ -105,7 +105,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Preview:
-    """The initial image at full size is there, before the first iteration.
+    """The initial image, in the size of the result, is there before the first iteration.
 
     Attributes:
         image: RGB float32, [H, W, 3] in [0, 255].

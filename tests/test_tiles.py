@@ -11,6 +11,7 @@ from nst_tf.config import Config, LossSettings
 from nst_tf.engine import tiling
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import InputError
+from nst_tf.image.resize import resize
 from nst_tf.image.tiles import assemble, split
 from nst_tf.models import vgg19_features
 from nst_tf.models.adain import AdaIN, moments, pooled
@@ -382,6 +383,24 @@ def test_a_run_in_tiles_gives_nearly_the_same_image(image):
     assert tiled.iterations == whole.iterations
     assert tiled.losses.total == pytest.approx(whole.losses.total, rel=1e-3)
     assert np.abs(tiled.image - whole.image).mean() < 0.1
+
+
+def test_the_preview_of_a_tiled_run_is_that_of_its_largest_level_without_tiles(random):
+    content = random.integers(0, 256, (64, 96, 3), np.uint8)
+    style = random.integers(0, 256, (64, 64, 3), np.uint8)
+
+    def preview(image_size, **settings):
+        events = []
+        config = Config(image_size=image_size, num_iterations=1, score=False, **settings)
+        nst_tf.stylize(content, style, config, callbacks=[events.append])
+        return events[0].image
+
+    pyramid = {"pyramid": "64:1,80:1"}
+    whole = preview(64, pyramid="none")
+    tiled = preview(96, tile_size=64, **pyramid)
+    assert tiled.shape == (64, 96, 3)
+    np.testing.assert_allclose(tiled, resize(whole, (64, 96)), atol=0.1)
+    assert np.abs(preview(96, **pyramid) - tiled).mean() > 1.0  # without tiles, it is as fine
 
 
 def test_CFG_38_what_is_no_sum_over_positions_is_refused(random):

@@ -226,7 +226,7 @@ class Stylizer:
         )
         if state is None:
             if callbacks:
-                preview = Preview(builder.in_color(builder.initial_image(levels[-1])))
+                preview = Preview(self._preview(builder, levels))
                 for callback in callbacks:
                     callback(preview)
             state = optimizer.initial_state()
@@ -250,6 +250,15 @@ class Stylizer:
             precision=outcome.precision,
             device=self.device,
         )
+
+    def _preview(self, builder: LevelBuilder, levels: Sequence[pyramid.Level]) -> ImageArray:
+        """Returns the initial image at full size, in seconds at any size.
+
+        Where the full size needs tiles, it is that of the largest level without them, enlarged.
+        """
+        whole = [level for level in levels if not builder.tiling.size_for(level.shape)]
+        image = builder.initial_image((whole or levels[:1])[-1])
+        return builder.in_color(resize(image, levels[-1].shape))
 
     def losses(
         self,
