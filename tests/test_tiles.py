@@ -364,6 +364,21 @@ def test_what_does_not_fit_even_in_small_tiles_has_the_smallest(memory):
     assert found.memory_bytes > 1.2e9
 
 
+def test_coarser_levels_have_no_tiles_where_they_need_no_more_memory_than_the_last(memory):
+    memory(64e9)
+    shapes = [(342, 512), (683, 1024), (1366, 2048), (2731, 4096)]
+    levels = [level(*shape, 5, style=shape) for shape in shapes]
+    config = Config(max_memory="4GiB")
+    found = tiling.plan_tiling(levels, config)
+    sizes = [found.size_for(each.shape) for each in levels]
+    assert sizes == [0, 0, found.tile_size, found.tile_size]
+    assert found.memory_bytes == tiling.plan_tiling(levels[-1:], config).memory_bytes
+    assert tiling.plan_tiling(levels[1:2], Config()).memory_bytes <= found.memory_bytes
+    assert tiling.plan_tiling(levels[2:3], Config(tile_size=2048)).memory_bytes > found.memory_bytes
+    shared = tiling.plan_tiling(levels, Config(cluster="tcp://host:8786", tile_size=256))
+    assert shared.size_for((683, 1024)) == 256  # other machines compute them
+
+
 def test_large_images_always_have_tiles_on_processors_without_avx512(memory, monkeypatch):
     memory(64e9)
     monkeypatch.setattr(tiling.system, "is_x86_without_avx512", lambda: True)
@@ -396,7 +411,7 @@ def test_the_preview_of_a_tiled_run_is_that_of_its_largest_level_without_tiles(r
         return events[0].image
 
     pyramid = {"pyramid": "64:1,80:1"}
-    whole = preview(64, pyramid="none")
+    whole = preview(80, pyramid="none")
     tiled = preview(96, tile_size=64, **pyramid)
     assert tiled.shape == (64, 96, 3)
     np.testing.assert_allclose(tiled, resize(whole, (64, 96)), atol=0.1)

@@ -25,8 +25,7 @@ from starlette.requests import Request
 from nst_tf.config import Config
 from nst_tf.errors import InputError, MachineError
 from nst_tf.io import images
-from nst_tf.web import app as web_app
-from nst_tf.web import checks, controls
+from nst_tf.web import bodies, checks, controls
 from nst_tf.web.guard import Guard
 from nst_tf.web.inputs import Uploads
 from nst_tf.web.messages import describe
@@ -181,13 +180,13 @@ def test_WEB_03_large_and_slow_uploads_end_while_they_are_read(client, server, m
     assert one_line(declared) == "at most 32 MB can be sent"
     request, read = receive(bytes(2**20))
     with pytest.raises(HTTPException) as refusal:
-        asyncio.run(web_app.read_body(request, web_app.MAX_UPLOAD))
+        asyncio.run(bodies.read_body(request, bodies.MAX_UPLOAD))
     assert refusal.value.status_code == 413
     assert len(read) == 33
-    monkeypatch.setattr(web_app, "_BODY_SECONDS", 0.1)
+    monkeypatch.setattr(bodies, "_BODY_SECONDS", 0.1)
     request, read = receive(b"x", delay=0.04)
     with pytest.raises(HTTPException) as refusal:
-        asyncio.run(web_app.read_body(request, web_app.MAX_UPLOAD))
+        asyncio.run(bodies.read_body(request, bodies.MAX_UPLOAD))
     assert refusal.value.status_code == 408
     assert len(read) < 4
     assert count() == before

@@ -66,19 +66,26 @@ class Tiling(NamedTuple):
         tile_size: The longest side of a tile in pixels without its border; 0 where there are none.
         memory_bytes: The peak memory that a run is expected to take.
         history: Steps that "lbfgs" keeps at most.
+        whole_pixels: Pixels of the largest image that is evaluated at once though it is larger
+            than a tile: at a coarser level, where this takes no more memory than the last one.
     """
 
     tile_size: int
     memory_bytes: int
     history: int = _HISTORY
+    whole_pixels: int = 0
 
     def size_for(self, shape: tuple[int, int]) -> int:
-        """Returns the size of the tiles of an image, or 0 where it is not larger than one.
+        """Returns the size of the tiles of an image, or 0 where it is evaluated at once.
 
         Args:
             shape: Its height and width.
         """
-        return self.tile_size if math.prod(shape) > self.tile_size**2 else 0
+        return self.tile_size if math.prod(shape) > self._untiled else 0
+
+    @property
+    def _untiled(self) -> int:
+        return max(self.tile_size**2, self.whole_pixels)
 
     def is_used(self, levels: Sequence[Level]) -> bool:
         """Returns whether any image or style of a plan is evaluated in tiles.
@@ -140,11 +147,16 @@ def _plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
 
 def _sizes(levels: Sequence[Level]) -> list[int]:
     """Lists the sizes of tiles to choose from, the largest first, or 0 for none before them."""
-    most = _LARGEST_STRIPS if system.is_x86_without_avx512() else math.inf
+    most = _most_at_once()
     sizes = [size for size in TILE_SIZES if size**2 <= most]
     if max(map(math.prod, _shapes(levels))) <= most:
         sizes.insert(0, 0)
     return sizes
+
+
+def _most_at_once() -> float:
+    """Returns the pixels of the largest image that this processor evaluates without tiles."""
+    return _LARGEST_STRIPS if system.is_x86_without_avx512() else math.inf
 
 
 def _available() -> int:
@@ -167,27 +179,47 @@ def _shapes(levels: Sequence[Level]) -> list[tuple[int, int]]:
 
 
 def _tiling(levels: Sequence[Level], config: Config, tile_size: int, history: int) -> Tiling:
-    needed = max(_level_bytes(level, config, tile_size, history) for level in levels)
-    return Tiling(tile_size, round(BASE_BYTES + needed), history)
+    def needed(tiling: Tiling) -> float:
+        return BASE_BYTES + max(_level_bytes(level, config, tiling) for level in levels)
+
+    def with_whole(pixels: int) -> Tiling:
+        return Tiling(tile_size, 0, history, pixels)
+
+    tiling = with_whole(0)
+    memory = needed(tiling)
+    if tile_size and not (config.workers or config.cluster):
+        coarser = {math.prod(shape) for shape in _shapes(levels[:-1])}
+        fitting = [
+            pixels
+            for pixels in coarser
+            if pixels < math.prod(levels[-1].shape)
+            and pixels <= _most_at_once()
+            and needed(with_whole(pixels)) <= memory
+        ]
+        tiling = with_whole(max(fitting, default=0))
+    return tiling._replace(memory_bytes=round(memory))
 
 
-def _level_bytes(level: Level, config: Config, tile_size: int, history: int) -> float:
+def _level_bytes(level: Level, config: Config, tiling: Tiling) -> float:
     """Adds up the image, the largest style and the optimizer's arrays."""
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
         pair = _PAIR_BYTES[history_dtype(level.shape)]
-        arrays += pair * min(level.num_iterations, history)
+        arrays += pair * min(level.num_iterations, tiling.history)
     processes = max(1, config.workers)
-    pixels, style = math.prod(level.shape), max(map(math.prod, level.style_shapes))
-    own = arrays * pixels
-    image = _image_bytes(pixels, tile_size, _WHOLE_BYTES, _TILED_BYTES, processes)
-    of_style = _image_bytes(style, tile_size, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
+    style_shape = max(level.style_shapes, key=math.prod)
+    own = arrays * math.prod(level.shape)
+    image = _image_bytes(level.shape, tiling, _WHOLE_BYTES, _TILED_BYTES, processes)
+    style = _image_bytes(style_shape, tiling, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
     # The maps of a style in tiles are let go before the optimizer has its arrays.
-    beside = max(own, of_style) if tile_size and style > tile_size**2 else own + of_style
+    beside = max(own, style) if tiling.size_for(style_shape) else own + style
     return image + beside + BASE_BYTES * config.workers
 
 
-def _image_bytes(pixels: int, tile_size: int, whole: float, tiled: float, processes: int) -> float:
-    if not tile_size or pixels <= tile_size**2:
+def _image_bytes(
+    shape: tuple[int, int], tiling: Tiling, whole: float, tiled: float, processes: int
+) -> float:
+    pixels, tile_size = math.prod(shape), tiling.size_for(shape)
+    if not tile_size:
         return whole * pixels
     return tiled * pixels + processes * _TILE_BYTES * (tile_size + _BORDER) ** 2

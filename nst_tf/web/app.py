@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import io
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
     JSONResponse,
@@ -28,22 +27,15 @@ from starlette.routing import Route
 
 from nst_tf.config.schema import PRESETS
 from nst_tf.errors import InputError, MachineError, NstError, printable
-from nst_tf.web import checks, controls
+from nst_tf.web import checks, controls, events
+from nst_tf.web.bodies import MAX_NAME, MAX_UPLOAD, printable_name, read_body, read_json
 from nst_tf.web.guard import Guard, cookie_name, is_same
 from nst_tf.web.inputs import Input, Uploads, missing, read_gallery
 from nst_tf.web.messages import describe
 from nst_tf.web.pictures import FORMATS, Picture, Pictures
 from nst_tf.web.scheduler import Scheduler
 
-MAX_UPLOAD = 32 * 2**20
-"""The largest image that can be uploaded, in bytes."""
-
-_MAX_REQUEST = 64 * 2**10
-_BODY_SECONDS = 30.0
-_POLL_SECONDS = 0.2
-_ALIVE_SECONDS = 15.0
 _MAX_STYLES = 8
-_MAX_NAME = 100
 _THUMBNAIL_SIDE = 240
 
 _PAGE = "index.html"
@@ -160,10 +152,7 @@ class Server:
 
     async def list_pictures(self, request: Request) -> Response:
         """Returns the records of all pictures."""
-        return JSONResponse(self._listed())
-
-    def _listed(self) -> list[dict[str, Any]]:
-        return [picture.model_dump(mode="json") for picture in self.pictures.all()]
+        return JSONResponse(self.pictures.as_plain())
 
     async def create(self, request: Request) -> Response:
         """Checks a new picture and appends it to the queue."""
@@ -215,7 +204,7 @@ class Server:
 
     async def _submit(self, asked: Mapping[str, Any], make: Callable[[str], Picture]) -> Response:
         key = asked.get("key")
-        if not isinstance(key, str) or not 0 < len(key) <= _MAX_NAME:
+        if not isinstance(key, str) or not 0 < len(key) <= MAX_NAME:
             raise HTTPException(400, "the request has no key; reload the page")
         async with self._submitting:
             if (known := self.pictures.with_key(key)) is not None:
@@ -319,35 +308,12 @@ class Server:
 
     async def events(self, request: Request) -> Response:
         """Streams the pictures and the progress of the one that is being made."""
-        return StreamingResponse(self._stream(request), media_type="text/event-stream")
 
-    async def _stream(self, request: Request) -> AsyncIterator[str]:
-        loop = asyncio.get_running_loop()
-        seen_pictures, sent, last = -1, 0, loop.time()
-        seen_progress: tuple[str | None, int] = (None, -1)
-        while not self.is_closing and not await request.is_disconnected():
-            progress, version = self.scheduler.progress, self.pictures.version
-            if version != seen_pictures:
-                seen_pictures, last = version, loop.time()
-                yield _event("pictures", self._listed())
-            now = (progress.id, progress.version) if progress else (None, -1)
-            if progress is not None and now != seen_progress:
-                if now[0] != seen_progress[0] or len(progress.losses) < sent:
-                    sent = 0
-                losses = progress.losses[sent:]
-                plain = {**progress.as_plain(), "first": sent, "losses": losses}
-                sent += len(losses)
-                last = loop.time()
-                yield _event("progress", plain)
-            seen_progress = now
-            if loop.time() - last > _ALIVE_SECONDS:
-                last = loop.time()
-                yield ": still here\n\n"
-            await asyncio.sleep(_POLL_SECONDS)
+        async def is_ended() -> bool:
+            return self.is_closing or await request.is_disconnected()
 
-
-def _event(name: str, data: object) -> str:
-    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+        stream = events.stream(self.scheduler, self.pictures, is_ended)
+        return StreamingResponse(stream, media_type="text/event-stream")
 
 
 @functools.lru_cache(maxsize=64)
@@ -358,68 +324,6 @@ def _reduced(png: bytes) -> bytes:
         image.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
         image.convert("RGB").save(file, "JPEG", quality=85)
     return file.getvalue()
-
-
-def printable_name(text: str) -> str:
-    """Makes the name of an uploaded file a text of one line, for people only.
-
-    Args:
-        text: Any.
-    """
-    plain = "".join(c for c in text.replace("\\", "/").rpartition("/")[2] if c.isprintable())
-    return plain.strip()[:_MAX_NAME] or "image"
-
-
-async def read_body(request: Request, limit: int) -> list[bytes]:
-    """Reads the body of a request.
-
-    Args:
-        request: Any.
-        limit: The most bytes to read.
-
-    Returns:
-        The body, in pieces.
-
-    Raises:
-        HTTPException: It is longer, or takes more than half a minute.
-    """
-    too_long = HTTPException(413, f"at most {limit / 2**20:g} MB can be sent")
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > limit:
-        raise too_long
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            async for piece in request.stream():
-                size += len(piece)
-                if size > limit:
-                    raise too_long
-                pieces.append(piece)
-    except TimeoutError as error:
-        raise HTTPException(408, "the request took too long; try it again") from error
-    except ClientDisconnect as error:
-        raise HTTPException(400, "the request was not sent whole") from error
-    return pieces
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    """Reads the body of a request as a JSON object.
-
-    Args:
-        request: Any.
-
-    Raises:
-        HTTPException: It is none, or too long.
-    """
-    body = b"".join(await read_body(request, _MAX_REQUEST))
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the request is not JSON; reload the page") from error
-    if not isinstance(value, dict):
-        raise HTTPException(400, "the request is no JSON object; reload the page")
-    return value
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

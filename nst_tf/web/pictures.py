@@ -127,6 +127,10 @@ class Pictures:
         with self._lock:
             return list(self._pictures.values())
 
+    def as_plain(self) -> list[dict[str, Any]]:
+        """Returns the records of all pictures, the oldest first, as JSON has them."""
+        return [picture.model_dump(mode="json") for picture in self.all()]
+
     def get(self, id_: str) -> Picture | None:
         """Returns a picture, or None where there is none of this identifier."""
         return self._pictures.get(id_)
