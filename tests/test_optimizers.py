@@ -664,6 +664,18 @@ def test_a_point_that_was_not_accepted_is_let_go():
     assert kept[2:4] == [[True, False], [True, False, False]]
 
 
+def test_the_initial_point_is_let_go_after_the_first_step():
+    evaluated, kept = [], []
+
+    def bowl(x):
+        kept.append([ref() is not None for ref in evaluated])
+        evaluated.append(weakref.ref(x))
+        return tf.reduce_sum(x**2), 2.0 * x
+
+    minimize("lbfgs", bowl, np.full((1, 3), 9.0, np.float32), max_iterations=2, initial_step=0.1)
+    assert kept == [[], [True], [False, True]]
+
+
 @pytest.mark.parametrize("count", [2, 9])
 def test_a_history_in_bfloat16_is_that_of_the_rounded_pairs(count, random):
     inverse, pairs = inverse_hessian(rows=7, history_dtype=tf.bfloat16), []

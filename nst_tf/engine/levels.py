@@ -177,6 +177,12 @@ class LevelBuilder:
             self._initial_images[level] = resize(image, level.shape)
         return self._initial_images[level]
 
+    def take_initial_image(self, level: Level) -> ImageArray:
+        """Returns `initial_image` for the last time: a large one is much memory."""
+        image = self.initial_image(level)
+        del self._initial_images[level]
+        return image
+
     def upsampled(self, image: ImageArray, level: Level) -> ImageArray:
         """Enlarges an image to the size of a level.
 
@@ -196,8 +202,7 @@ class LevelBuilder:
         enlarged = resize(image, level.shape)
         if self._initial.init != "adain" or self._inputs.initial is not None:
             return enlarged
-        detailed = self.initial_image(level)
-        del self._initial_images[level]  # a large one is much memory, and is not needed again
+        detailed = self.take_initial_image(level)
         height, width = image.shape[:2]
         coarse = resize(resize(detailed, (height, width)), level.shape)
         sharpened: ImageArray = np.clip(enlarged + detailed - coarse, *PIXEL_RANGE)

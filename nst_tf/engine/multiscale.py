@@ -26,6 +26,9 @@ _INITIAL_STEP = 2.0
 _ADAM_STEP = 10.0
 """Adam's step size in gray levels of 255, as in neural-style."""
 
+_TAKEN = np.empty((0, 0, 3), np.float32)
+"""Stands for the image of a state that the optimizer has taken."""
+
 _TOLERANCE = 1e-4
 """The relative decrease of the loss in 20 iterations below which nothing more is seen."""
 
@@ -93,7 +96,7 @@ class MultiscaleOptimizer:
 
     def initial_state(self) -> OptimizationState:
         """Returns the state at the beginning of the coarsest level."""
-        image = self._builder.initial_image(self._levels[0])
+        image = self._builder.take_initial_image(self._levels[0])
         return OptimizationState(0, self._precision, 0, 0, 0, 0.0, 0.0, image, {})
 
     def run(self, state: OptimizationState) -> Outcome:
@@ -118,7 +121,9 @@ class MultiscaleOptimizer:
                 self._builder.targets(self._levels[state.level]),
             )
             self._level_began = time.monotonic()
-            found = self._minimize(state, function)
+            start = [state.image]
+            state = replace(state, image=_TAKEN)
+            found = self._minimize(state, start, function)
             image = np.clip(function.image(found.x), *PIXEL_RANGE)
             iterations = state.iterations + found.iterations
             evaluations = state.evaluations + found.evaluations
@@ -186,7 +191,14 @@ class MultiscaleOptimizer:
             "cannot continue from the state", why, "raise num_iterations, or begin without a state"
         )
 
-    def _minimize(self, state: OptimizationState, function: LossFunction) -> optimizers.Result:
+    def _minimize(
+        self, state: OptimizationState, start: list[ImageArray], function: LossFunction
+    ) -> optimizers.Result:
+        """Optimizes at the level of a state, from the image in `start`, which is taken out of it.
+
+        So nothing keeps the image while the optimizer runs: a large one is much memory.
+        """
+
         def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             before = time.monotonic()
             value_and_gradient = function(variables)
@@ -200,13 +212,13 @@ class MultiscaleOptimizer:
         method = self._settings.optimizer
         return optimizers.minimize(
             timed,
-            state.image[np.newaxis],
+            start.pop()[np.newaxis],
             method=method,
             bounds=PIXEL_RANGE if self._settings.bounds else None,
             max_iterations=self._left(state),
             initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
             history=self._builder.tiling.history,
-            history_dtype=history_dtype(state.image.shape[:2]),
+            history_dtype=history_dtype(self._levels[state.level].shape),
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,
             should_stop=self._should_stop,
@@ -277,6 +289,7 @@ class _Source:
     def state(self) -> OptimizationState:
         return replace(
             self.started,
+            image=np.asarray(self.step.x)[0],
             seconds=self.optimizer._seconds(),
             seconds_evaluating=self.optimizer._seconds_evaluating,
             optimizer_state=self.step.state(),

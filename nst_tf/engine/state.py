@@ -15,12 +15,12 @@ class OptimizationState:
     Attributes:
         level: The index of the level, from 0, the coarsest.
         precision: What the network computes in there.
-        level_iterations: Iterations done at this level before `image` was reached.
+        level_iterations: Iterations done at this level before those of `optimizer_state`.
         iterations: The same over all levels.
-        evaluations: Evaluations done before `image` was reached.
+        evaluations: Evaluations done before those of `optimizer_state`.
         seconds: Time taken so far.
         seconds_evaluating: The part of it spent in evaluations.
-        image: The optimizer's initial variables, float32 [H, W, 3].
+        image: The current variables, float32 [H, W, 3].
         optimizer_state: The optimizer's arrays after some iterations; empty before the first.
     """
 

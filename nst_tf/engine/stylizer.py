@@ -224,13 +224,11 @@ class Stylizer:
             should_stop=should_stop,
             began=began,
         )
-        if state is None:
-            if callbacks:
-                preview = Preview(self._preview(builder, levels))
-                for callback in callbacks:
-                    callback(preview)
-            state = optimizer.initial_state()
-        outcome = optimizer.run(state)
+        if state is None and callbacks:
+            preview = Preview(self._preview(builder, levels))
+            for callback in callbacks:
+                callback(preview)
+        outcome = optimizer.run(optimizer.initial_state() if state is None else state)
         image = builder.in_color(resize(outcome.image, levels[-1].shape))
         if config.score:
             for callback in callbacks:

@@ -6,7 +6,6 @@ J. Nocedal and S. Wright, "Numerical Optimization" (2nd ed., 2006), algorithm 6.
 import sys
 from functools import partial
 
-import tensorflow as tf
 from scipy.optimize import minimize as scipy_minimize
 
 from nst_tf.optimizers.monitor import Monitor
@@ -24,8 +23,8 @@ def minimize(problem: Problem) -> Result:
     return monitor.run(partial(_descend, problem, monitor))
 
 
-def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
-    function = FlatFunction(problem, monitor, monitor.first_evaluation(x))
+def _descend(problem: Problem, monitor: Monitor) -> StopReason:
+    function = FlatFunction(problem, monitor, monitor.first_evaluation())
     # Its own tolerances are off: the monitor's count.
     scipy_minimize(
         function,

@@ -23,23 +23,23 @@ def minimize(problem: Problem) -> Result:
     return monitor.run(partial(_descend, problem, monitor))
 
 
-def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
+def _descend(problem: Problem, monitor: Monitor) -> StopReason:
     is_adam = problem.method == "adam"
     if is_adam:
         optimizer = keras.optimizers.Adam(problem.initial_step, epsilon=_EPSILON)
     else:  # a copy, as an optimizer serves the variable that it was built for
         optimizer = type(problem.method).from_config(problem.method.get_config())
-    variable = keras.Variable(x, dtype=x.dtype.name)
+    variable = keras.Variable(monitor.x, dtype=monitor.x.dtype.name)
     optimizer.build([variable])
     kept = _values(optimizer)
-    scale = tf.ones((), x.dtype)
+    scale = tf.ones((), monitor.x.dtype)
 
     def state() -> State:
         arrays = {f"optimizer_{index}": np.asarray(value) for index, value in enumerate(kept)}
         return {**arrays, "gradient_scale": np.asarray(scale)}
 
     restored = monitor.resume(state)
-    evaluation = monitor.first_evaluation(x)
+    evaluation = monitor.first_evaluation()
     if is_adam:
         scale = 1.0 / tf.reduce_max(tf.abs(evaluation.gradient))
     if restored is not None:

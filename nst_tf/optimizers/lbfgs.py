@@ -50,15 +50,15 @@ def minimize(problem: Problem) -> Result:
     return monitor.run(partial(_descend, problem, monitor))
 
 
-def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
+def _descend(problem: Problem, monitor: Monitor) -> StopReason:
     inverse = InverseHessian(
-        x.dtype,
+        monitor.x.dtype,
         rows=problem.history,  # whatever max_iterations is: a state may be continued with more
         history_dtype=problem.history_dtype,
         initial_step=problem.initial_step,
     )
     restored = monitor.resume(inverse.state)
-    evaluation = monitor.first_evaluation(x)
+    evaluation = monitor.first_evaluation()
     if restored is not None:
         inverse.restore(restored)
     if inverse.is_empty:

@@ -4,10 +4,10 @@ R. H. Byrd, P. Lu, J. Nocedal and C. Zhu, "A Limited Memory Algorithm for Bound 
 Optimization" (SIAM J. Sci. Comput. 16, 1995).
 """
 
+import contextlib
 import sys
 from functools import partial
 
-import tensorflow as tf
 from scipy.optimize import fmin_l_bfgs_b
 from threadpoolctl import threadpool_limits
 
@@ -36,15 +36,12 @@ def minimize(problem: Problem) -> Result:
         return monitor.run(partial(_descend, problem, monitor))
 
 
-def _descend(problem: Problem, monitor: Monitor, x: tf.Tensor) -> StopReason:
+def _descend(problem: Problem, monitor: Monitor) -> StopReason:
     while True:
-        evaluation = monitor.first_evaluation(x)
+        evaluation = monitor.first_evaluation()
         monitor.save_restart_point()
-        try:
+        with contextlib.suppress(_SegmentEnd):
             _descend_segment(problem, monitor, FlatFunction(problem, monitor, evaluation))
-        except _SegmentEnd:
-            x = monitor.x
-        else:
             return StopReason.LINE_SEARCH
 
 

@@ -68,7 +68,8 @@ class Monitor:
         self._recent: deque[float] = deque(maxlen=_STALL_STEPS + 1)
         self._last: Evaluation | None = None
         self._restored = state = problem.state
-        self.x = self._best_x = problem.initial
+        self.x = self._best_x = problem.take_initial()
+        self._shape, self._dtype = self.x.shape, self.x.dtype
         self._best_value = self._initial_value = math.inf
         self._evaluations_at_step = 0
         self._method_state: Callable[[], State] = dict
@@ -127,11 +128,8 @@ class Monitor:
             raise StopOptimization(StopReason.STOPPED)
         return self._last
 
-    def first_evaluation(self, x: tf.Tensor) -> Evaluation:
-        """Evaluates the point from which a method starts.
-
-        Args:
-            x: The point.
+    def first_evaluation(self) -> Evaluation:
+        """Evaluates the point from which a method starts, `x`.
 
         Returns:
             Value and gradient, which is not zero.
@@ -140,7 +138,7 @@ class Monitor:
             StopOptimization: No iterations are left, the loss had stalled before, or the gradient
                 is zero.
         """
-        evaluation = self.evaluate(x)
+        evaluation = self.evaluate(self.x)
         self._evaluations_at_step = self.evaluations
         self._check_end()
         if not evaluation.has_gradient:
@@ -205,20 +203,19 @@ class Monitor:
         self._restart_point = None
         self._restart_point = self._state()
 
-    def run(self, descend: Callable[[tf.Tensor], StopReason]) -> Result:
+    def run(self, descend: Callable[[], StopReason]) -> Result:
         """Runs a method, and again from the best point where it broke down.
 
         Args:
-            descend: Runs the method from a point with an empty memory; calls `evaluate` and
-                `accept`, and returns a reason or lets `StopOptimization` pass.
+            descend: Runs the method from `x` with an empty memory; calls `evaluate` and `accept`,
+                and returns a reason or lets `StopOptimization` pass.
 
         Returns:
             The best point, after three restarts at most.
         """
-        x = self.x
         while True:
             try:
-                reason = descend(x)
+                reason = descend()
             except StopOptimization as stop:
                 reason = stop.reason
             broke_down = reason.is_failure or reason is StopReason.LINE_SEARCH
@@ -227,7 +224,7 @@ class Monitor:
                 break
             self._restarts += 1
             self._restarted_at = self.iterations
-            x = self.x = self._best_x
+            self.x = self._best_x
         return Result(
             self._best_x,
             self._best_value,
@@ -268,12 +265,11 @@ class Monitor:
         }
 
     def _point(self, array: npt.NDArray[Any]) -> tf.Tensor:
-        initial = self._problem.initial
-        if array.shape != tuple(initial.shape) or array.dtype != initial.dtype.as_numpy_dtype:
+        if array.shape != tuple(self._shape) or array.dtype != self._dtype.as_numpy_dtype:
             raise InputError(
                 "wrong state",
                 f"its x is {array.dtype} of shape {array.shape}, the initial point is "
-                f"{initial.dtype.name} of shape {tuple(initial.shape)}",
+                f"{self._dtype.name} of shape {tuple(self._shape)}",
                 "continue with the initial point of the interrupted minimization",
             )
         return tf.constant(array)

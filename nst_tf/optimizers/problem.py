@@ -16,13 +16,13 @@ _METHODS = ("lbfgs", "l-bfgs-b", "bfgs", "adam")
 _HISTORY_DTYPES = ("bfloat16", "float32", "float64")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Problem:
     """What is to be minimized, and how.
 
     Attributes:
         value_and_gradients: The function.
-        initial: The initial point, float32 or float64, within the bounds.
+        initial: The initial point, float32 or float64, within the bounds; None once it is taken.
         method: "lbfgs", "l-bfgs-b", "bfgs", "adam" or a `keras.optimizers.Optimizer`.
         low: Lower bound of every variable; -inf without bounds.
         high: Upper bound of every variable; inf without bounds.
@@ -37,7 +37,7 @@ class Problem:
     """
 
     value_and_gradients: Callable[[tf.Tensor], tuple[Any, Any]]
-    initial: tf.Tensor
+    initial: tf.Tensor | None
     method: Any
     low: float
     high: float
@@ -54,6 +54,11 @@ class Problem:
     def is_bounded(self) -> bool:
         """Whether there are bounds."""
         return self.low > -math.inf or self.high < math.inf
+
+    def take_initial(self) -> tf.Tensor:
+        """Returns the initial point, once: kept, a large one would take memory to the end."""
+        initial, self.initial = self.initial, None
+        return initial
 
 
 def build(
