@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from nst_tf import optimizers
+from nst_tf import optimizers, system
 from nst_tf.config import OptimizerSettings
 from nst_tf.engine.levels import LevelBuilder
 from nst_tf.engine.pyramid import Level
@@ -120,6 +120,7 @@ class MultiscaleOptimizer:
                 self._builder.objective(self._levels[state.level].shape, state.precision),
                 self._builder.targets(self._levels[state.level]),
             )
+            system.release_memory()
             self._level_began = time.monotonic()
             start = [state.image]
             state = replace(state, image=_TAKEN)

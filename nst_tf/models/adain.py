@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from nst_tf import system
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.color import match_color_moments
 from nst_tf.image.tiles import assemble, split
@@ -240,6 +241,7 @@ class AdaIN:
             )
         tiles = split(image.shape[:2], tile_size or max(image.shape), STRIDE, _ENCODER_HALO)
         features = assemble(self._encode, image, tiles, down=STRIDE)
+        system.release_memory()
         return features, _moments_of(features)
 
     def _decoded(
@@ -248,9 +250,11 @@ class AdaIN:
         """Gives activations, [h, w, C], other moments and decodes them to [8 h, 8 w, 3]."""
         size = tile_size // STRIDE or max(features.shape)
         tiles = split(features.shape[:2], size, 1, _DECODER_HALO)
-        return assemble(
+        image = assemble(
             lambda tile: self._decode(adain(tile, target, own)), features, tiles, up=STRIDE
         )
+        system.release_memory()
+        return image
 
 
 def _moments_of(features: Array) -> Moments:

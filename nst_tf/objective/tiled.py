@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from nst_tf import system
 from nst_tf.errors import InputError
 from nst_tf.image.tiles import Tile, split
 from nst_tf.losses import jets
@@ -352,6 +353,7 @@ class TiledObjective:
             found[number] = _sum(found[number], measures) if number in found else measures
             if encoded is not None and moments_ is not None:
                 encoded.append((moments_, tile.own.positions))
+        system.release_memory()
         content = {layer: value for each in found.values() for layer, value in each.content.items()}
         style = {layer: value for each in found.values() for layer, value in each.style.items()}
         return maps, Measures(content, style, found[0].tv)
@@ -397,6 +399,7 @@ class TiledObjective:
             for (tile, _), found in zip(plan[number], self._run(tasks), strict=True):
                 tile.padded.of(gradient)[...] += found[0]
             upstream = gradient
+        system.release_memory()
         return gradient
 
     def _backward_task(

@@ -73,8 +73,10 @@ def _descend(problem: Problem, monitor: Monitor) -> StopReason:
         for halvings in range(_MAX_TRIALS):
             if halvings:  # again: kept, it would take memory while the function is evaluated
                 step, _ = _step(problem, inverse, evaluation)
-            trial = _projected(problem, evaluation.x - 0.5**halvings * step)
+            moved = evaluation.x - 0.5**halvings * step
             del step
+            trial = _projected(problem, moved)
+            del moved
             if found := _accepted(monitor, inverse.history_dtype, evaluation, trial):
                 break
         else:
