@@ -38,6 +38,9 @@ _JET_STRIDES = dict(zip(JETS, (1, 2), strict=True))
 _PIXELS_HALO = 4
 """Pixels around a tile that its jets of half size depend on."""
 
+_TIDY = 16
+"""Tiles after which freed memory goes back to the system: some seconds of computation."""
+
 _DEEP_TILES = 2
 """How much longer the sides of tiles are, in pixels, in segments after the first.
 
@@ -353,7 +356,6 @@ class TiledObjective:
             found[number] = _sum(found[number], measures) if number in found else measures
             if encoded is not None and moments_ is not None:
                 encoded.append((moments_, tile.own.positions))
-        system.release_memory()
         content = {layer: value for each in found.values() for layer, value in each.content.items()}
         style = {layer: value for each in found.values() for layer, value in each.style.items()}
         return maps, Measures(content, style, found[0].tv)
@@ -373,7 +375,7 @@ class TiledObjective:
                 for index, (tile, part) in enumerate(tiles)
             )
             output: Array | None = None
-            for (tile, _), (found, given) in zip(tiles, self._run(tasks), strict=True):
+            for (tile, _), (found, given) in zip(tiles, _tidied(self._run(tasks)), strict=True):
                 if given is not None:
                     stride = self._segments[number].output_stride
                     shape = source.shape[0] // stride, source.shape[1] // stride
@@ -396,10 +398,9 @@ class TiledObjective:
                 for index, each in enumerate(plan[number])
             )
             gradient = np.zeros(source.shape, np.float32)
-            for (tile, _), found in zip(plan[number], self._run(tasks), strict=True):
+            for (tile, _), found in zip(plan[number], _tidied(self._run(tasks)), strict=True):
                 tile.padded.of(gradient)[...] += found[0]
             upstream = gradient
-        system.release_memory()
         return gradient
 
     def _backward_task(
@@ -545,6 +546,15 @@ def _part(
         {layer: tuple(weight for _, weight in found) for layer, found in of_layers.items()},
         pairs,
     )
+
+
+def _tidied(results: Iterator[Any]) -> Iterator[Any]:
+    """Passes results on, and returns freed memory to the system now and then, and at the end."""
+    for number, result in enumerate(results, 1):
+        yield result
+        if number % _TIDY == 0:
+            system.release_memory()
+    system.release_memory()
 
 
 def _slopes(
