@@ -3,6 +3,7 @@
 import configparser
 import importlib.metadata
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -220,3 +221,21 @@ def test_RUN_44_an_older_version_is_refused_in_one_line(monkeypatch):
         system.check_versions()
     monkeypatch.setattr("importlib.metadata.version", installed(**{**FLOORS, "scipy": "1.100rc1"}))
     system.check_versions()
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only the GNU C library keeps freed memory"
+)
+def test_freed_memory_goes_back_to_the_system():
+    code = """
+from nst_tf import system
+arrays = [bytearray(50_000) for _ in range(6000)]
+arrays = arrays[::60]  # those that are left keep the memory between them
+kept = system.memory_in_use()
+system.release_memory()
+print(kept - system.memory_in_use())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 200e6
