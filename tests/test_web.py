@@ -26,6 +26,7 @@ from nst_tf.config import Config
 from nst_tf.errors import InputError, MachineError
 from nst_tf.io import images
 from nst_tf.web import bodies, checks, controls
+from nst_tf.web.events import stream
 from nst_tf.web.guard import Guard
 from nst_tf.web.inputs import Uploads
 from nst_tf.web.messages import describe
@@ -639,16 +640,13 @@ def test_a_region_keeps_the_photo_elsewhere(client):
 def test_events_tell_pictures_and_progress(client, photo):
     id_ = ask(client, photo, next(keys), **SMALL).json()["id"]
     server = client.app.state.server
-    request = Request({"type": "http", "method": "GET", "headers": []}, None)
-
-    async def connected():
-        return False
-
-    request.is_disconnected = connected
     seen = []
 
+    async def is_ended():
+        return False
+
     async def follow():
-        async for text in server._stream(request):
+        async for text in stream(server.scheduler, server.pictures, is_ended):
             name, data = re.fullmatch(r"event: (\w+)\ndata: (.*)\n\n", text).groups()
             seen.append((name, json.loads(data)))
             if name == "pictures" and seen[-1][1][-1]["state"] == "finished":
