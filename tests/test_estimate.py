@@ -30,7 +30,7 @@ def test_memory_grows_with_the_image_the_largest_style_and_the_optimizer():
     base = estimate.estimate([level()], CONFIG).memory_bytes
     assert 1.3e9 < base < 2e9
     larger = estimate.estimate([level(height=800)], CONFIG).memory_bytes
-    assert larger - base == pytest.approx(400 * 600 * (1700 + 20 + 10 * 24))
+    assert larger - base == pytest.approx(400 * 600 * (2850 + 20 + 10 * 24))
     styles = Level((400, 600), ((30, 20), (600, 500)), 10)
     assert estimate.estimate([styles], CONFIG).memory_bytes - base == 300 * 500 * 900
     adam = estimate.estimate([level()], CONFIG.replace(optimizer="adam")).memory_bytes

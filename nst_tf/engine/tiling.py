@@ -1,7 +1,7 @@
 """Which images are evaluated in tiles, and of what size, so that a run fits into memory.
 
-The constants are fits to the peak memory of processes that evaluated loss and gradient at 512 to
-2048 px, of which TensorFlow's allocator and libraries are a part.
+The constants are fits to the peak memory of runs at 512 and 1024 px at once, and of runs in tiles
+at up to 4096 px, of which TensorFlow, its libraries and the allocator are a part.
 """
 
 import math
@@ -16,7 +16,7 @@ from nst_tf.errors import InputError
 BASE_BYTES = 1.05e9
 """Python, TensorFlow, the network and what oneDNN keeps."""
 
-_WHOLE_BYTES = 1700.0
+_WHOLE_BYTES = 2850.0
 _WHOLE_STYLE_BYTES = 900.0
 """Bytes per pixel of an image that is evaluated at once, and of a style image whose statistics are
 computed at once. float32 and bfloat16 take nearly the same: the loss of the result is computed in
