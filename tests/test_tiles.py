@@ -16,6 +16,7 @@ from nst_tf.image.tiles import assemble, split
 from nst_tf.models import vgg19_features
 from nst_tf.models.adain import AdaIN, moments, pooled
 from nst_tf.models.segments import segments
+from nst_tf.objective import tiled as tiled_objective
 from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import Objective
 from nst_tf.objective.spec import ExtraLoss, spec_of, term_weights
@@ -346,6 +347,17 @@ def test_an_image_of_4096_pixels_with_a_style_as_large_fits_into_4_gib(memory):
     levels = [level(2731, 4096, 5, style=(3244, 4096))]
     found = tiling.plan_tiling(levels, Config(max_memory="4GiB"))
     assert found.memory_bytes <= 4 * 2**30
+
+
+def test_freed_memory_goes_back_every_sixteen_tiles_and_at_the_end(monkeypatch):
+    seen, released = [], []
+    monkeypatch.setattr(
+        tiled_objective.system, "release_memory", lambda: released.append(len(seen))
+    )
+    for result in tiled_objective._tidied(iter(range(35))):
+        seen.append(result)
+    assert seen == list(range(35))
+    assert released == [16, 32, 35]
 
 
 def test_fewer_steps_are_kept_where_all_do_not_fit(memory):

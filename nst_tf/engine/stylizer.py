@@ -250,9 +250,10 @@ class Stylizer:
         )
 
     def _preview(self, builder: LevelBuilder, levels: Sequence[pyramid.Level]) -> ImageArray:
-        """Returns the initial image at full size, in seconds at any size.
+        """Returns the initial image in the size of the result.
 
-        Where the full size needs tiles, it is that of the largest level without them, enlarged.
+        Where that size needs tiles, it is that of the largest level without them, enlarged: one of
+        full size takes minutes.
         """
         whole = [level for level in levels if not builder.tiling.size_for(level.shape)]
         image = builder.initial_image((whole or levels[:1])[-1])
