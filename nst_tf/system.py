@@ -98,7 +98,7 @@ _TENSOR_CORES_OF_BFLOAT16 = (8, 0)
 
 
 def memory_in_use() -> int:
-    """Returns the number of bytes of memory that this process takes."""
+    """Returns the resident size of this process, in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -263,11 +263,6 @@ def keep_processor_time() -> None:
     if soft == hard != resource.RLIM_INFINITY:
         reserve = min(_SAVING_SECONDS, hard // 2)
         resource.setrlimit(resource.RLIMIT_CPU, (hard - reserve, hard))
-
-
-def resident_memory() -> int:
-    """Returns the resident size of this process, in bytes."""
-    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:

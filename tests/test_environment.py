@@ -610,11 +610,11 @@ from nst_tf import system
 system.prepare_environment(False)
 import tensorflow as tf
 tf.ones(10) + 1.0
-before = system.resident_memory()
+before = system.memory_in_use()
 x = tf.random.normal([25_000_000])
-print(system.resident_memory() - before)
+print(system.memory_in_use() - before)
 del x
-print(system.resident_memory() - before)
+print(system.memory_in_use() - before)
 """
     environment = {k: v for k, v in command.environment().items() if "ONEDNN" not in k}
     done = subprocess.run(

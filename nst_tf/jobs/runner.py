@@ -151,7 +151,7 @@ def _reusable_memory() -> int:
     It is not given back to the system, and so does not count as available. What else a process
     holds, as a notebook does, is no part of it.
     """
-    return min(_largest_job, system.resident_memory())
+    return min(_largest_job, system.memory_in_use())
 
 
 @dataclass(frozen=True)
