@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import gc
 import pickle
+import weakref
 from collections import Counter
 
 import keras
@@ -16,6 +17,7 @@ import nst_tf
 from nst_tf import events, optimizers
 from nst_tf.config import Config
 from nst_tf.engine import stylizer as stylizer_module
+from nst_tf.engine.levels import LevelBuilder
 from nst_tf.errors import InputError, MachineError
 from nst_tf.events import Iteration, Preview, Scoring
 from nst_tf.image.arrays import quantize
@@ -570,3 +572,23 @@ def test_calls_in_a_row_share_networks_and_graphs(content, style):
         assert models() == before
     finally:
         gc.enable()
+
+
+def test_the_image_that_a_level_starts_from_is_let_go(content, style, monkeypatch):
+    taken, alive = [], []
+    take = LevelBuilder.take_initial_image
+
+    def spied(self, level):
+        image = take(self, level)
+        taken.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(LevelBuilder, "take_initial_image", spied)
+
+    def look(event):
+        if isinstance(event, Iteration):
+            alive.append(taken[0]() is not None)
+
+    config = Config(image_size=64, num_iterations=2, pyramid="none", score=False)
+    nst_tf.stylize(content, style, config, callbacks=[look])
+    assert alive == [False, False]
