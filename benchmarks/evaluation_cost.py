@@ -47,6 +47,7 @@ class Variant(NamedTuple):
 VARIANTS = {
     "nst_tf float32": Variant("nst_tf", "float32", True),
     "nst_tf bfloat16": Variant("nst_tf", "bfloat16", True),
+    "nst_tf float32, tiles of 256": Variant("nst_tf", "float32", True, 256),
     "nst_tf float32, tiles of 512": Variant("nst_tf", "float32", True, 512),
     "nst_tf float32, tiles of 1024": Variant("nst_tf", "float32", True, 1024),
     "nst_tf float32, tiles of 2048": Variant("nst_tf", "float32", True, 2048),
@@ -93,6 +94,7 @@ def _at_size(path: Path, image_size: int) -> ImageArray:
 
 
 def _nst_tf(variant: Variant, content: ImageArray, style: ImageArray) -> Callable[[], object]:
+    system.prepare_environment(deterministic=False)  # as the command does
     import tensorflow as tf
 
     import nst_tf

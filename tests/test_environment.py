@@ -614,6 +614,7 @@ before = system.memory_in_use()
 x = tf.random.normal([25_000_000])
 print(system.memory_in_use() - before)
 del x
+system.release_memory()
 print(system.memory_in_use() - before)
 """
     environment = {k: v for k, v in command.environment().items() if "ONEDNN" not in k}

@@ -223,9 +223,29 @@ def test_RUN_44_an_older_version_is_refused_in_one_line(monkeypatch):
     system.check_versions()
 
 
-@pytest.mark.skipif(
+needs_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="only the GNU C library keeps freed memory"
 )
+
+
+@needs_glibc
+def test_freed_memory_is_used_again_without_the_system():
+    code = """
+import resource
+from nst_tf import system
+system.prepare_environment(False)
+bytearray(100_000_000)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+bytearray(100_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 100  # pages; they are 24414
+
+
+@needs_glibc
 def test_freed_memory_goes_back_to_the_system():
     code = """
 from nst_tf import system

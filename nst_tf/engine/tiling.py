@@ -13,7 +13,7 @@ from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import InputError
 
-BASE_BYTES = 1.05e9
+BASE_BYTES = 1.2e9
 """Python, TensorFlow, the network and what oneDNN keeps."""
 
 _WHOLE_BYTES = 2850.0
@@ -22,11 +22,14 @@ _WHOLE_STYLE_BYTES = 900.0
 computed at once. float32 and bfloat16 take nearly the same: the loss of the result is computed in
 float32."""
 
-_TILE_BYTES = 1300.0
-_TILED_BYTES = 190.0
-_TILED_STYLE_BYTES = 40.0
-"""Bytes per pixel of a tile with its border; of an image that is evaluated in tiles: its copies,
-gradient, content activations and the map between the segments; and of a style image in tiles."""
+_TILE_BYTES = 6000.0
+_TILED_BYTES = 130.0
+_TARGET_BYTES = 60.0
+_TILED_STYLE_BYTES = 60.0
+"""Bytes per pixel of a tile with its border; of an image that is evaluated in tiles; of the same
+while the style's statistics are computed; and of a style image in tiles. The image has 12 for each
+of two points, a gradient and its mean square, and 32 for each of the content activations, the map
+between the segments and the gradient by it."""
 
 _BORDER = 48
 """Pixels by which a tile is longer with its border."""
@@ -50,7 +53,7 @@ _LARGEST_STRIPS = 4_000_000
 """Pixels up to which `nst_tf.models.strips` serves the processors that need it."""
 
 _MARGIN = 0.1
-"""The share of the free memory that is left over."""
+"""The share of the memory that is left over, as the estimate is that exact."""
 
 TILED_STYLE_LOSSES = ("gram", "moments")
 """Those that are sums over positions."""
@@ -135,7 +138,7 @@ def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
 
 def _plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:
     sizes = [config.tile_size] if config.tile_size else _sizes(levels)
-    budget = config.max_memory or (1.0 - _MARGIN) * _available()
+    budget = (1.0 - _MARGIN) * (config.max_memory or _available())
     fewer = range(_HISTORY - 1, _SHORT_HISTORY - 1, -1)
     choices = [(size, _HISTORY) for size in sizes] + [(sizes[-1], rows) for rows in fewer]
     for choice in choices:
@@ -205,15 +208,19 @@ def _level_bytes(level: Level, config: Config, tiling: Tiling) -> float:
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
         pair = _PAIR_BYTES[history_dtype(level.shape)]
-        arrays += pair * min(level.num_iterations, tiling.history)
+        # The last step is not followed by an evaluation.
+        arrays += pair * min(max(0, level.num_iterations - 1), tiling.history)
     processes = max(1, config.workers)
     style_shape = max(level.style_shapes, key=math.prod)
-    own = arrays * math.prod(level.shape)
+    pixels = math.prod(level.shape)
     image = _image_bytes(level.shape, tiling, _WHOLE_BYTES, _TILED_BYTES, processes)
     style = _image_bytes(style_shape, tiling, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
-    # The maps of a style in tiles are let go before the optimizer has its arrays.
-    beside = max(own, style) if tiling.size_for(style_shape) else own + style
-    return image + beside + BASE_BYTES * config.workers
+    optimized = image + arrays * pixels
+    if tiling.size_for(style_shape):  # its maps are let go before the optimizer has its arrays
+        needed = max(optimized, _TARGET_BYTES * pixels + style)
+    else:
+        needed = optimized + style
+    return needed + BASE_BYTES * config.workers
 
 
 def _image_bytes(

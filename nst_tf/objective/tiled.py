@@ -38,8 +38,11 @@ _JET_STRIDES = dict(zip(JETS, (1, 2), strict=True))
 _PIXELS_HALO = 4
 """Pixels around a tile that its jets of half size depend on."""
 
-_TIDY = 16
-"""Tiles after which freed memory goes back to the system: some seconds of computation."""
+_RELEASE_PIXELS = 2**20
+"""Pixels of tiles after which freed memory goes back to the system: some seconds of computation.
+
+Tiles at borders have shapes of their own, so that it cannot all be used again.
+"""
 
 _DEEP_TILES = 2
 """How much longer the sides of tiles are, in pixels, in segments after the first.
@@ -316,6 +319,10 @@ class TiledObjective:
         """Returns `Objective.layer_shapes`."""
         return self._objective.layer_shapes(shape)
 
+    def _tile_side(self, number: int) -> int:
+        """Returns the longest side of a segment's tiles, in pixels of the image."""
+        return self.tile_size * (_DEEP_TILES if number else 1)
+
     def _style(
         self, image: tf.Tensor, mask: tf.Tensor | None, layers: Sequence[str], *, encode: bool
     ) -> tuple[dict[str, Any], Moments | None]:
@@ -375,7 +382,8 @@ class TiledObjective:
                 for index, (tile, part) in enumerate(tiles)
             )
             output: Array | None = None
-            for (tile, _), (found, given) in zip(tiles, _tidied(self._run(tasks)), strict=True):
+            results = _tidied(self._run(tasks), self._tile_side(number))
+            for (tile, _), (found, given) in zip(tiles, results, strict=True):
                 if given is not None:
                     stride = self._segments[number].output_stride
                     shape = source.shape[0] // stride, source.shape[1] // stride
@@ -398,7 +406,8 @@ class TiledObjective:
                 for index, each in enumerate(plan[number])
             )
             gradient = np.zeros(source.shape, np.float32)
-            for (tile, _), found in zip(plan[number], _tidied(self._run(tasks)), strict=True):
+            results = _tidied(self._run(tasks), self._tile_side(number))
+            for (tile, _), found in zip(plan[number], results, strict=True):
                 tile.padded.of(gradient)[...] += found[0]
             upstream = gradient
         return gradient
@@ -469,11 +478,10 @@ class TiledObjective:
         )
         plan = []
         for number, segment in enumerate(self._segments[: deepest + 1]):
-            size = self.tile_size * (_DEEP_TILES if number else 1)
             strides = segment.strides | (_JET_STRIDES if number == 0 else {})
             tiles = split(
                 (height // segment.stride, width // segment.stride),
-                size // segment.stride,
+                self._tile_side(number) // segment.stride,
                 UNIT // segment.stride,
                 max(segment.halo, _PIXELS_HALO if number == 0 else 0),
             )
@@ -548,11 +556,17 @@ def _part(
     )
 
 
-def _tidied(results: Iterator[Any]) -> Iterator[Any]:
-    """Passes results on, and returns freed memory to the system now and then, and at the end."""
+def _tidied(results: Iterator[Any], tile_side: int) -> Iterator[Any]:
+    """Passes results of tiles on, and returns freed memory to the system meanwhile and at the end.
+
+    Args:
+        results: A result for each tile.
+        tile_side: The length of the tiles in pixels.
+    """
+    tiles = max(1, _RELEASE_PIXELS // tile_side**2)
     for number, result in enumerate(results, 1):
         yield result
-        if number % _TIDY == 0:
+        if number % tiles == 0:
             system.release_memory()
     system.release_memory()
 
