@@ -33,6 +33,7 @@ from nst_tf.image.resize import resize, resized_shape
 from nst_tf.io import images
 from pathlib import Path
 
+system.prepare_environment(deterministic=False)  # as the command does
 *paths, image_size, repeats, began = sys.argv[1:]
 size = int(image_size)
 content, style = (images.read(Path(path)) for path in paths)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import nst_tf
-from nst_tf import events, optimizers
+from nst_tf import events, optimizers, system
 from nst_tf.config import Config
 from nst_tf.engine import stylizer as stylizer_module
 from nst_tf.engine.levels import LevelBuilder
@@ -592,3 +592,18 @@ def test_the_image_that_a_level_starts_from_is_let_go(content, style, monkeypatc
     config = Config(image_size=64, num_iterations=2, pyramid="none", score=False)
     nst_tf.stylize(content, style, config, callbacks=[look])
     assert alive == [False, False]
+
+
+def test_freed_memory_goes_back_every_twenty_evaluations(content, style, monkeypatch):
+    released = []
+    monkeypatch.setattr(system, "release_memory", lambda: released.append(len(seen)))
+    seen = []
+
+    def count(event):
+        if isinstance(event, Iteration):
+            seen.append(event.evaluations)
+
+    config = Config(image_size=32, num_iterations=50, pyramid="none", init="content", score=False)
+    result = nst_tf.stylize(content, style, config, callbacks=[count])
+    during = [iterations for iterations in released if iterations]
+    assert len(during) == result.evaluations // 20 >= 2

@@ -1,5 +1,6 @@
 """Coarse-to-fine optimization of an image's pixels."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ _ADAM_STEP = 10.0
 
 _TAKEN = np.empty((0, 0, 3), np.float32)
 """Stands for the image of a state that the optimizer has taken."""
+
+_RELEASE_INTERVAL = 20
+"""Evaluations after which freed memory goes back to the system: its holes grow in number."""
 
 _TOLERANCE = 1e-4
 """The relative decrease of the loss in 20 iterations below which nothing more is seen."""
@@ -200,10 +204,14 @@ class MultiscaleOptimizer:
         So nothing keeps the image while the optimizer runs: a large one is much memory.
         """
 
+        evaluations = itertools.count(1)
+
         def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             before = time.monotonic()
             value_and_gradient = function(variables)
             self._seconds_evaluating += time.monotonic() - before
+            if next(evaluations) % _RELEASE_INTERVAL == 0:
+                system.release_memory()
             return value_and_gradient
 
         def callback(step: optimizers.Step) -> bool:
