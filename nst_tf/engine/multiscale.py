@@ -203,7 +203,6 @@ class MultiscaleOptimizer:
 
         So nothing keeps the image while the optimizer runs: a large one is much memory.
         """
-
         evaluations = itertools.count(1)
 
         def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
