@@ -64,13 +64,23 @@ def test_time_is_also_that_of_targets_the_initial_image_and_the_score():
     config = CONFIG.replace(init="content", score=False)
     none = [level(num_iterations=0, style=(200, 300))]
     targets = estimate.estimate(none, config)
-    # Half an evaluation of the image, and of a style of a quarter of its pixels.
+    # Half an evaluation of the image, and of a style of a quarter of its pixels; and that of the
+    # initial image.
     unit = targets.seconds_per_evaluation
-    assert targets.seconds == pytest.approx(8 + 0.5 * 1.25 * unit)
+    assert targets.seconds == pytest.approx(8 + (0.5 * 1.25 + 1.0) * unit)
     scored = estimate.estimate(none, config.replace(score=True))
     assert scored.seconds - targets.seconds == pytest.approx(0.5 * unit)
     initial = estimate.estimate(none, config.replace(init="adain"))
     assert initial.seconds - targets.seconds == pytest.approx(0.35 * 2.25 * unit)
+
+
+def test_passes_over_tiles_are_over_their_borders_too():
+    config = CONFIG.replace(init="content", score=False, tile_size=240)
+    found = estimate.estimate([level(480, 480, num_iterations=0, style=(240, 240))], config)
+    # The borders add 1.2^2 - 1 to the image: a pass of two, then three of two; the style is small.
+    pixels = 480 * 480 * 1.2**2
+    unit = found.seconds_per_evaluation / (1.5 * pixels)
+    assert found.seconds == pytest.approx(8 + (0.5 * (pixels + 240 * 240) + 1.5 * pixels) * unit)
 
 
 def test_with_a_gpu_no_time_is_known_and_no_memory_refused(monkeypatch):

@@ -104,9 +104,16 @@ class Tiling(NamedTuple):
         Args:
             shape: Height and width of the image.
         """
-        if not self.size_for(shape):
-            return math.prod(shape)
-        return _PASSES * (1.0 + _BORDER / self.tile_size) ** 2 * math.prod(shape)
+        return (_PASSES if self.size_for(shape) else 1.0) * self.padded_pixels(shape)
+
+    def padded_pixels(self, shape: tuple[int, int]) -> float:
+        """Returns the pixels of an image, or those of its tiles with their borders.
+
+        Args:
+            shape: Height and width of the image.
+        """
+        border = 1.0 + _BORDER / self.tile_size if self.size_for(shape) else 1.0
+        return border**2 * math.prod(shape)
 
 
 def plan_tiling(levels: Sequence[Level], config: Config) -> Tiling:

@@ -15,7 +15,7 @@ import numpy as np
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
-from nst_tf.engine.tiling import BASE_BYTES, plan_tiling
+from nst_tf.engine.tiling import BASE_BYTES, Tiling, plan_tiling
 from nst_tf.errors import MachineError
 from nst_tf.io.decoding import BYTES_PER_PIXEL
 
@@ -74,9 +74,9 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
         return ResourceEstimate(memory, None, None, tile_size)
     precision = system.precision(config.precision, deterministic=config.deterministic)
     per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
-    evaluating = sum(level.num_iterations * tiling.work(level.shape) for level in levels)
-    beside = sum(_work_beside_evaluations(level, config) for level in levels)
-    score = _STATISTICS * math.prod(levels[-1].shape) if config.score else 0.0
+    evaluating = sum((level.num_iterations + 1) * tiling.work(level.shape) for level in levels)
+    beside = sum(_work_beside_evaluations(level, config, tiling) for level in levels)
+    score = _STATISTICS * tiling.padded_pixels(levels[-1].shape) if config.score else 0.0
     seconds = START_SECONDS + (evaluating + beside + score) * per_pixel
     evaluation = tiling.work(levels[-1].shape) * per_pixel
     return ResourceEstimate(memory, seconds, evaluation, tile_size)
@@ -124,9 +124,10 @@ def check_memory(
     )
 
 
-def _work_beside_evaluations(level: Level, config: Config) -> float:
+def _work_beside_evaluations(level: Level, config: Config, tiling: Tiling) -> float:
     """Returns the work for the targets and the initial image, in pixels that are evaluated."""
-    image, styles = math.prod(level.shape), sum(map(math.prod, level.style_shapes))
+    image = tiling.padded_pixels(level.shape)
+    styles = sum(map(tiling.padded_pixels, level.style_shapes))
     work = _STATISTICS * (image + styles)
     if config.init == "adain":
         work += _FEED_FORWARD * (2 * image + styles)
