@@ -16,7 +16,7 @@ from nst_tf.errors import InputError
 BASE_BYTES = 1.2e9
 """Python, TensorFlow, the network and what oneDNN keeps."""
 
-_WHOLE_BYTES = 2850.0
+_WHOLE_BYTES = 3300.0
 _WHOLE_STYLE_BYTES = 900.0
 """Bytes per pixel of an image that is evaluated at once, and of a style image whose statistics are
 computed at once. float32 and bfloat16 take nearly the same: the loss of the result is computed in
@@ -27,9 +27,9 @@ _TILED_BYTES = 130.0
 _TARGET_BYTES = 60.0
 _TILED_STYLE_BYTES = 60.0
 """Bytes per pixel of a tile with its border; of an image that is evaluated in tiles; of the same
-while the style's statistics are computed; and of a style image in tiles. The image has 12 for each
-of two points, a gradient and its mean square, and 32 for each of the content activations, the map
-between the segments and the gradient by it."""
+while the style's statistics are computed; and of a style image in tiles. Beside the optimizer's
+arrays, an image has 12 for its pixels and 12 for the gradient, and 32 for each of the content
+activations, the map between the segments and the gradient by it."""
 
 _BORDER = 48
 """Pixels by which a tile is longer with its border."""

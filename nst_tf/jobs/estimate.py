@@ -31,7 +31,9 @@ _FEED_FORWARD = 0.35
 without its derivative, and one of the encoder or the decoder of the feed-forward network."""
 
 _SPEED = {"float32": 0.95, "bfloat16": 1.6}
-"""Speed of an evaluation, relative to that of a float32 matrix product."""
+_SPEED_WITHOUT_AVX512 = 0.6
+"""Speed of an evaluation, relative to that of a float32 matrix product; and on x86 processors
+without AVX-512, for which oneDNN has other convolutions."""
 
 START_SECONDS = 8.0
 """What the start of TensorFlow and of the network takes of a job in a new process."""
@@ -73,7 +75,8 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     if _has_gpu(config):
         return ResourceEstimate(memory, None, None, tile_size)
     precision = system.precision(config.precision, deterministic=config.deterministic)
-    per_pixel = _FLOP_PER_PIXEL / (_SPEED[precision] * _flop_per_second())
+    speed = _SPEED_WITHOUT_AVX512 if system.is_x86_without_avx512() else _SPEED[precision]
+    per_pixel = _FLOP_PER_PIXEL / (speed * _flop_per_second())
     evaluating = sum((level.num_iterations + 1) * tiling.work(level.shape) for level in levels)
     beside = sum(_work_beside_evaluations(level, config, tiling) for level in levels)
     score = _STATISTICS * tiling.padded_pixels(levels[-1].shape) if config.score else 0.0
