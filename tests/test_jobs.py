@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import events, jobs
+from nst_tf import events, jobs, system
 from nst_tf.config import Config, load_config
 from nst_tf.config.files import portable
 from nst_tf.engine.pyramid import Level
@@ -199,6 +199,19 @@ def test_the_resolved_configuration_makes_the_image_again(finished, tmp_path):
     jobs.run(config)
     again = np.asarray(Image.open(tmp_path / "again.png"))
     np.testing.assert_array_equal(again, np.asarray(Image.open(output)))
+
+
+def test_freed_memory_goes_back_after_the_last_evaluation(tmp_path, monkeypatch):
+    released, seen = [], []
+    monkeypatch.setattr(system, "release_memory", lambda: released.append(len(seen)))
+
+    def count(event):
+        if isinstance(event, Iteration | Saved):
+            seen.append(type(event).__name__)
+
+    jobs.run(small(tmp_path / "a.png", num_iterations=3), callbacks=[count])
+    assert seen[:3] == ["Iteration"] * 3
+    assert released[-1] >= 3
 
 
 def test_RUN_03_an_own_image_is_replaced_by_the_same_run_only(tmp_path):

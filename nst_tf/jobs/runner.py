@@ -215,6 +215,8 @@ class _Job:
         except NstError:
             writer.checkpoints.save()
             raise
+        finally:
+            system.release_memory()  # of a program that goes on without evaluations
         return self._finish(status, result, losses, writer)
 
     def _warn_of_many_snapshots(self) -> None:
