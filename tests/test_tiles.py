@@ -337,8 +337,8 @@ def test_ENV_19_the_largest_tiles_that_fit_are_taken(memory):
 def test_max_memory_and_tile_size_decide_for_themselves(memory):
     memory(64e9)
     levels = [level(2731, 4096, 5)]
-    limited = tiling.plan_tiling(levels, Config(max_memory="6GiB"))
-    assert limited.tile_size > 0 and limited.memory_bytes <= 0.9 * 6 * 2**30
+    limited = tiling.plan_tiling(levels, Config(max_memory="5.5GB"))
+    assert limited.tile_size > 0 and limited.memory_bytes <= 0.9 * 5.5e9
     assert tiling.plan_tiling(levels, Config(tile_size=320)).tile_size == 320
 
 
