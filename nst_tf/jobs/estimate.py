@@ -45,7 +45,7 @@ class ResourceEstimate(NamedTuple):
     """What a job will take.
 
     Attributes:
-        memory_bytes: Peak memory, rather too high than too low.
+        memory_bytes: Peak memory, within 15 %.
         seconds: Time, or None with a GPU, whose speed is not known.
         seconds_per_evaluation: The same of one evaluation at full size.
         tile_size: The longest side in pixels of the tiles of large images; 0 without tiles.
