@@ -28,11 +28,6 @@ from nst_tf.io import files, images
 
 _ROOT = Path(__file__).parent.parent
 _STYLE_WEIGHT = 1e5
-_WARM_UP = 2
-"""Evaluations, of which the first traces the graph and fills the allocators."""
-
-_LARGE = 2048
-"""Longer side from which one is enough: then it is most of the computation, too."""
 
 
 class Variant(NamedTuple):
@@ -47,10 +42,11 @@ class Variant(NamedTuple):
 VARIANTS = {
     "nst_tf float32": Variant("nst_tf", "float32", True),
     "nst_tf bfloat16": Variant("nst_tf", "bfloat16", True),
-    "nst_tf float32, tiles of 256": Variant("nst_tf", "float32", True, 256),
-    "nst_tf float32, tiles of 512": Variant("nst_tf", "float32", True, 512),
-    "nst_tf float32, tiles of 1024": Variant("nst_tf", "float32", True, 1024),
-    "nst_tf float32, tiles of 2048": Variant("nst_tf", "float32", True, 2048),
+    **{
+        f"nst_tf {precision}, tiles of {tile_size}": Variant("nst_tf", precision, True, tile_size)
+        for precision in ("float32", "bfloat16")
+        for tile_size in (256, 512, 1024, 2048)
+    },
     "torch float32": Variant("torch", "float32", False),
     "torch float32 channels-last": Variant("torch", "float32", True),
     "torch bfloat16 channels-last": Variant("torch", "bfloat16", True),
@@ -72,7 +68,7 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
     paths = next(iter(PAIRS.values()))
     content, style = (_at_size(path, image_size) for path in paths)
     evaluate = (_nst_tf if variant.framework == "nst_tf" else _torch)(variant, content, style)
-    for _ in range(_WARM_UP if image_size < _LARGE else 1):
+    for _ in range(_warm_up(image_size)):
         evaluate()
     seconds = []
     for _ in range(repeats):
@@ -85,6 +81,16 @@ def measure_here(variant: Variant, image_size: int, repeats: int) -> dict[str, A
         "seconds": seconds,
         "peak_memory_bytes": system.peak_memory(),
     }
+
+
+def _warm_up(image_size: int) -> int:
+    """Untimed evaluations, of which the first traces the graph and fills the allocators.
+
+    The larger an image is, the less of an evaluation that takes, and the longer it is.
+    """
+    if image_size < 2048:
+        return 2
+    return 1 if image_size < 4096 else 0
 
 
 def _at_size(path: Path, image_size: int) -> ImageArray:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
@@ -1208,3 +1209,20 @@ def test_settings_are_none_where_we_wrote_nothing(tmp_path, rgb, recwarn):
     assert images.settings_of(tmp_path) is None
     assert images.settings_of(Path("\0")) is None
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    "change",
+    [quantize, lambda image: resize(image, (900, 1200)), lambda image: cover(image, (900, 1200))],
+    ids=["quantize", "resize", "cover"],
+)
+def test_a_large_image_is_rounded_and_resized_in_parts(change):
+    image = np.full((900, 1200, 3), 100.25, np.float32)
+    plane = image.nbytes // 3
+    tracemalloc.start()
+    try:
+        result = change(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - result.nbytes < 4.5 * plane

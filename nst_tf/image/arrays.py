@@ -14,6 +14,9 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 PIXEL_RANGE = (0.0, 255.0)
 
 _LARGEST_OF_16_BITS = 65535.0
+_PART = 2**20
+"""Values that are rounded at once."""
+
 _MOST_CHANNELS = 4
 _EXPECTED = "give RGB of shape [H, W, 3] with finite values in [0, 255]"
 _REMEDIES_FOR_TYPES = {
@@ -111,17 +114,21 @@ def quantize(image: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
     Raises:
         NumericalError: Some value is NaN or infinite.
     """
-    bad = image.size - np.count_nonzero(np.isfinite(image))
-    if bad:
+    values = image.reshape(-1)
+    # In parts, as the arrays in between would take ten times the memory of the result.
+    parts = [slice(begin, begin + _PART) for begin in range(0, values.size, _PART)]
+    finite = sum(np.count_nonzero(np.isfinite(values[part])) for part in parts)
+    if finite < values.size:
         raise NumericalError(
             "cannot round the image",
-            f"{bad} of its {image.size} values are not finite",
+            f"{values.size - finite} of its {values.size} values are not finite",
             "lower style_weight or tv_weight, or use precision float32",
         )
     deep = bit_depth == 16
-    rounded = np.rint(np.clip(image, *PIXEL_RANGE) * (257 if deep else 1))
-    pixels: Pixels = rounded.astype(np.uint16 if deep else np.uint8)
-    return pixels
+    pixels: Pixels = np.empty(values.shape, np.uint16 if deep else np.uint8)
+    for part in parts:
+        pixels[part] = np.rint(np.clip(values[part], *PIXEL_RANGE) * (257 if deep else 1))
+    return pixels.reshape(image.shape)
 
 
 def from_integers(pixels: Pixels) -> ImageArray:

@@ -49,7 +49,7 @@ def resize(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
         RGB [*shape, 3] in [0, 255], clipped where the filter overshoots.
     """
     size = shape[1], shape[0]
-    return _per_channel(image, lambda channel: channel.resize(size, Image.Resampling.LANCZOS))
+    return _per_channel(image, shape, lambda c: c.resize(size, Image.Resampling.LANCZOS))
 
 
 def reduce(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
@@ -77,15 +77,19 @@ def cover(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
         RGB [*shape, 3] in [0, 255].
     """
     size = shape[1], shape[0]
-    return _per_channel(image, lambda c: ImageOps.fit(c, size, Image.Resampling.LANCZOS))
+    return _per_channel(image, shape, lambda c: ImageOps.fit(c, size, Image.Resampling.LANCZOS))
 
 
-def _per_channel(image: ImageArray, change: Callable[[Image.Image], Image.Image]) -> ImageArray:
-    """Applies a Pillow operation in mode "F", which resamples RGB only in 8 bits."""
-    planes = np.moveaxis(image, 2, 0)  # converted one by one, as large images fill the memory
-    changed = [
-        np.asarray(change(Image.fromarray(np.ascontiguousarray(plane, np.float32))))
-        for plane in planes
-    ]
-    clipped: ImageArray = np.clip(np.stack(changed, axis=-1), *PIXEL_RANGE)
-    return clipped
+def _per_channel(
+    image: ImageArray, shape: tuple[int, int], change: Callable[[Image.Image], Image.Image]
+) -> ImageArray:
+    """Applies a Pillow operation in mode "F", which resamples RGB only in 8 bits.
+
+    Channel by channel into the result, as large images fill the memory.
+    """
+    result = np.empty((*shape, image.shape[2]), np.float32)
+    for number in range(image.shape[2]):
+        plane = np.ascontiguousarray(image[:, :, number], np.float32)
+        changed = np.asarray(change(Image.fromarray(plane)))
+        np.clip(changed, *PIXEL_RANGE, out=result[:, :, number])
+    return result

@@ -239,7 +239,8 @@ class Latest:
         Args:
             image: RGB [h, w, 3] in [0, 255].
         """
-        self._write(lambda: self._encode(quantize(resize(image, self._shape))))
+        shown = image if image.shape[:2] == self._shape else resize(image, self._shape)
+        self._write(lambda: self._encode(quantize(shown)))
 
     def _copy(self, path: Path | None) -> None:
         if path is None:  # it could not be written either, which was reported
