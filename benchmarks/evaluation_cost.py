@@ -238,7 +238,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def _cell(point: dict[str, Any] | None) -> str:
     if point is None:
-        return "failed"
+        return "-"
     ratio = "" if point["ratio"] is None else f" ({point['ratio']:.2f})"
     return f"{point['seconds']:.3g}{ratio}, {point['peak_memory_bytes'] / 2**30:.1f} GiB"
 
