@@ -1,7 +1,7 @@
 """Which images are evaluated in tiles, and of what size, so that a run fits into memory.
 
-The constants are fits to the peak memory of runs at 512 and 1024 px at once, and of runs in tiles
-at up to 4096 px, of which TensorFlow, its libraries and the allocator are a part.
+The constants are fits to the peak memory of runs at 512, 1024 and 2048 px at once, and of runs in
+tiles at up to 4096 px, of which TensorFlow, its libraries and the allocator are a part.
 """
 
 import math
@@ -16,11 +16,32 @@ from nst_tf.errors import InputError
 BASE_BYTES = 1.2e9
 """Python, TensorFlow, the network and what oneDNN keeps."""
 
-_WHOLE_BYTES = 3300.0
-_WHOLE_STYLE_BYTES = 900.0
-"""Bytes per pixel of an image that is evaluated at once, and of a style image whose statistics are
-computed at once. float32 and bfloat16 take nearly the same: the loss of the result is computed in
-float32."""
+
+class _Whole(NamedTuple):
+    """Memory of an image that is evaluated at once.
+
+    float32 and bfloat16 take nearly the same: the loss of the result is computed in float32.
+
+    Attributes:
+        per_pixel: Bytes per pixel of a small image.
+        large: Bytes of a large one, whose tensors go back to the system when they are freed,
+        large_per_pixel: and bytes per pixel beside them.
+    """
+
+    per_pixel: float
+    large: float
+    large_per_pixel: float
+
+    def bytes_of(self, pixels: int) -> float:
+        small = self.per_pixel * pixels
+        if system.is_x86_without_avx512():  # oneDNN's convolutions take more there
+            return small
+        return min(small, self.large + self.large_per_pixel * pixels)
+
+
+_WHOLE = _Whole(3300.0, 1.0e9, 1000.0)
+_WHOLE_STYLE = _Whole(900.0, 0.35e9, 300.0)
+"""Of the image, and of a style image whose statistics are computed."""
 
 _TILE_BYTES = 6000.0
 _TILED_BYTES = 130.0
@@ -220,8 +241,8 @@ def _level_bytes(level: Level, config: Config, tiling: Tiling) -> float:
     processes = max(1, config.workers)
     style_shape = max(level.style_shapes, key=math.prod)
     pixels = math.prod(level.shape)
-    image = _image_bytes(level.shape, tiling, _WHOLE_BYTES, _TILED_BYTES, processes)
-    style = _image_bytes(style_shape, tiling, _WHOLE_STYLE_BYTES, _TILED_STYLE_BYTES, processes)
+    image = _image_bytes(level.shape, tiling, _WHOLE, _TILED_BYTES, processes)
+    style = _image_bytes(style_shape, tiling, _WHOLE_STYLE, _TILED_STYLE_BYTES, processes)
     optimized = image + arrays * pixels
     if tiling.size_for(style_shape):  # its maps are let go before the optimizer has its arrays
         needed = max(optimized, _TARGET_BYTES * pixels + style)
@@ -231,9 +252,9 @@ def _level_bytes(level: Level, config: Config, tiling: Tiling) -> float:
 
 
 def _image_bytes(
-    shape: tuple[int, int], tiling: Tiling, whole: float, tiled: float, processes: int
+    shape: tuple[int, int], tiling: Tiling, whole: _Whole, tiled: float, processes: int
 ) -> float:
     pixels, tile_size = math.prod(shape), tiling.size_for(shape)
     if not tile_size:
-        return whole * pixels
+        return whole.bytes_of(pixels)
     return tiled * pixels + processes * _TILE_BYTES * (tile_size + _BORDER) ** 2
