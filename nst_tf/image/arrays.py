@@ -125,10 +125,12 @@ def quantize(image: npt.NDArray[np.floating], bit_depth: int = 8) -> Pixels:
             "lower style_weight or tv_weight, or use precision float32",
         )
     deep = bit_depth == 16
-    pixels: Pixels = np.empty(values.shape, np.uint16 if deep else np.uint8)
+    shape = image.shape
+    pixels: Pixels = np.empty(shape, np.uint16) if deep else np.empty(shape, np.uint8)
+    rounded = pixels.reshape(-1)
     for part in parts:
-        pixels[part] = np.rint(np.clip(values[part], *PIXEL_RANGE) * (257 if deep else 1))
-    return pixels.reshape(image.shape)
+        rounded[part] = np.rint(np.clip(values[part], *PIXEL_RANGE) * (257 if deep else 1))
+    return pixels
 
 
 def from_integers(pixels: Pixels) -> ImageArray:
