@@ -58,9 +58,10 @@ def plot_costs(summary: Mapping[str, Any], file: Path) -> None:
         for (name, row), color in zip(summary.items(), itertools.cycle(_COLORS), strict=False):
             points = sorted(row["sizes"].values(), key=lambda point: point["pixels"])
             pixels = [point["pixels"] / 1e6 for point in points]
-            seconds.plot(pixels, [point["seconds"] for point in points], "o-", color=color)
+            times = [point["seconds"] for point in points]
+            seconds.plot(pixels, times, "o-", color=color, label=name)
             peaks = [point["peak_memory_bytes"] / 2**30 for point in points]
-            memory.plot(pixels, peaks, "o-", color=color, label=name)
+            memory.plot(pixels, peaks, "o-", color=color)
         for panel, title in ((seconds, "seconds per evaluation"), (memory, "peak memory, GiB")):
             panel.set_title(title, loc="left", fontweight="bold")
             panel.set(xscale="log", yscale="log")
@@ -71,7 +72,7 @@ def plot_costs(summary: Mapping[str, Any], file: Path) -> None:
             for axis in (panel.xaxis, panel.yaxis):
                 axis.set_major_formatter("{x:g}")
                 axis.set_minor_locator(NullLocator())
-        memory.legend(frameon=False)
+        seconds.legend(frameon=False, loc="lower right")  # nothing of many pixels is that fast
         figure.savefig(file, dpi=110)
 
 
