@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -163,6 +164,19 @@ def test_an_image_that_is_not_due_is_not_copied(tmp_path):
 
     snapshots(tmp_path)(iteration(4, source=Refusing()))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_latest_image_of_full_size_is_not_copied(tmp_path):
+    image = np.full((900, 1200, 3), 100.25, np.float32)
+    latest = Latest(tmp_path / "latest.png", (900, 1200), lambda pixels: b"image")
+    tracemalloc.start()
+    try:
+        latest.save(image)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "latest.png").read_bytes() == b"image"
+    assert peak < 1.6 * image.nbytes  # some parts of it while it is rounded, and the integers
 
 
 def test_the_latest_image_has_one_size_and_is_written_every_five_seconds(tmp_path, monkeypatch):
