@@ -24,7 +24,6 @@ from nst_tf.losses import STYLE_LOSSES
 
 _ROOT = Path(__file__).parents[1]
 _IMAGES = _ROOT / "images"
-_SIZE = 256
 
 Settings = Mapping[str, object]
 
@@ -37,12 +36,14 @@ class Sheet(NamedTuple):
         content: The name of the content image.
         styles: The names of the style images.
         common: The settings of all results.
+        size: The longer side of each result in pixels.
     """
 
     cells: Mapping[str, Settings]
     content: str = "summer-palace"
     styles: tuple[str, ...] = ("starry-night",)
     common: Settings = MappingProxyType({})
+    size: int = 256
 
 
 def _values(name: str, *values: object) -> dict[str, Settings]:
@@ -95,7 +96,7 @@ SHEETS: dict[str, Sheet] = {
         },
         styles=("starry-night", "kandinsky"),
     ),
-    "style_loss": Sheet(_values("style_loss", *STYLE_LOSSES)),
+    "style_loss": Sheet(_values("style_loss", *STYLE_LOSSES), styles=("kandinsky",), size=512),
     "grain": Sheet(_values("grain_weight", 0.0, 0.5, 5.0, 50.0), styles=("the_scream",)),
     "tv": Sheet(
         {
@@ -140,7 +141,7 @@ def draw(sheet: Sheet, path: Path) -> dict[str, object]:
     styles = [_IMAGES / f"{name}.jpg" for name in sheet.styles]
     content = _IMAGES / f"{sheet.content}.jpg"
     config = nst_tf.Config(
-        content_image=content, style_image=styles, **{"image_size": _SIZE, **sheet.common}
+        content_image=content, style_image=styles, **{"image_size": sheet.size, **sheet.common}
     )
     with tempfile.TemporaryDirectory() as folder:
         cells = {label: dict(settings) for label, settings in sheet.cells.items()}
@@ -153,7 +154,7 @@ def draw(sheet: Sheet, path: Path) -> dict[str, object]:
             cells,
             output_dir=folder,
             contact_sheet=f"sheet{path.suffix}",
-            cell_size=_SIZE,
+            cell_size=sheet.size,
             callbacks=[_print_outcome],
         )
         for outcome in swept.outcomes:

@@ -43,7 +43,7 @@ def test_every_sheet_shown_exists_and_has_the_cells_that_are_drawn_now(gallery):
     for name in shown:
         sheet = gallery.SHEETS[name]
         with Image.open(DOCS / "controls" / f"{name}.jpg") as image:
-            assert image.width == len(sheet.cells) * (256 + 8) - 8
+            assert image.width == len(sheet.cells) * (sheet.size + 8) - 8
         assert list(figures[name]) == list(sheet.cells)
 
 
