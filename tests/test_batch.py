@@ -191,6 +191,26 @@ def test_CMD_20_files_after_a_flag_belong_to_it_as_a_shell_writes_them():
     assert "unexpected argument 'x.jpg'" in refusal(*words, "x.jpg")
 
 
+def test_CMD_20_words_after_a_list_keep_their_order_and_their_flag(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    Path("c.yaml").write_text("content_image: a.jpg\n")
+
+    def styles(*argv):
+        config = flags.parse(argv).config
+        return [path.name for path in (config.content_image, *config.style_image)]
+
+    assert styles("--config=c.yaml", "--style_image", "s.jpg", "t.jpg") == [
+        "a.jpg",
+        "s.jpg",
+        "t.jpg",
+    ]
+    assert styles("a.jpg", "--style_image", "t.jpg", "s.jpg") == ["a.jpg", "t.jpg", "s.jpg"]
+    twice = ["--style_image", "s.jpg", "b.PNG", "--seed=1", "--style_image", "t.jpg"]
+    assert styles("a.jpg", *twice) == ["a.jpg", "s.jpg", "b.PNG", "t.jpg"]
+    masked = flags.parse(["a.jpg", "s.jpg", "t.jpg", "--content_masks", "b.PNG", "c.webp"]).config
+    assert [path.name for path in masked.content_masks] == ["b.PNG", "c.webp"]
+
+
 def test_CMD_20_one_image_is_no_batch(photos, monkeypatch):
     monkeypatch.chdir(photos)
     assert planned("a.jpg", "s.jpg", "t.jpg") is None

@@ -1,6 +1,6 @@
 """The words of the command line: the spellings of flags, and images that are given without one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,18 +52,19 @@ class Words(NamedTuple):
     """The words of a command line.
 
     Attributes:
-        flags: Each flag with its value, as `--name=value`.
+        flags: Each flag with its value, as `--name=value`, once for each value.
         files: The words that are no flags and no values of flags.
-        owners: For each of the files, the name of the flag whose value it follows, as a shell
-            writes `--content_image *.jpg`, or "".
+        further: The further values of lists, which are among `flags`, too.
     """
 
     flags: list[str]
     files: list[str]
-    owners: list[str]
+    further: list[str]
 
 
-def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
+def read_words(
+    argv: Sequence[str], known: Mapping[str, bool], lists: Collection[str] = ()
+) -> Words:
     """Tells flags from other words, and writes all spellings of a flag in the same way.
 
     A flag begins with one or two dashes, has hyphens or underscores, and its value after an equals
@@ -72,6 +73,8 @@ def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
     Args:
         argv: The arguments, without the program's name.
         known: The names of all flags, and whether each is true or false and needs no value.
+        lists: The names of flags whose value is followed by further ones, as a shell expands
+            `--content_image *.jpg`.
 
     Returns:
         The words.
@@ -81,21 +84,24 @@ def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
     """
     flags: list[str] = []
     files: list[str] = []
-    owners: list[str] = []
-    owner = ""
+    further: list[str] = []
+    of_list = ""
     left = list(argv)
     while left:
         word = left.pop(0)
         if word == "--":
             files += left
-            owners += [""] * len(left)
             break
         if not word.strip("-") or word.startswith("--=") or not word.startswith("-"):
-            files.append(word)
-            owners.append(owner)
+            if of_list:
+                flags.append(f"--{of_list}={word}")
+                further.append(word)
+            else:
+                files.append(word)
             continue
         written, equals, value = word.partition("=")
-        name = owner = _name(written, known)
+        name = _name(written, known)
+        of_list = name if name in lists else ""
         if known.get(name, True):
             if not equals and left and left[0].lower() in _BOOLEANS:
                 equals, value = "=", left.pop(0)
@@ -108,7 +114,7 @@ def read_words(argv: Sequence[str], known: Mapping[str, bool]) -> Words:
                 )
             equals, value = "=", left.pop(0)
         flags.append(f"--{name}{equals}{value}")
-    return Words(flags, files, owners)
+    return Words(flags, files, further)
 
 
 def _name(written: str, known: Mapping[str, bool]) -> str:

@@ -75,10 +75,10 @@ class FlagSet(flags.FlagValues):  # type: ignore[misc]
 def parse(argv: Sequence[str]) -> Command:
     """Parses the command line and the configuration file that it names.
 
-    A path in a flag is relative to the current folder, and `~` in it is the home folder. Words
-    without a flag are the content image and the style images. `--content_image`, `--style_image`
-    and the masks are lists of files with commas, and may be repeated; weights and layers are lists
-    with commas. The images are files, folders or patterns.
+    A path in a flag is relative to the current folder, and `~` in it is the home folder.
+    `--content_image`, `--style_image` and the masks are lists of files, with commas or one after
+    another, and may be repeated; weights and layers are lists with commas. Other words are the
+    content image and the style images. The images are files, folders or patterns.
 
     Args:
         argv: The arguments, without the program's name.
@@ -90,7 +90,8 @@ def parse(argv: Sequence[str]) -> Command:
         InputError: A flag or a setting is unknown, not allowed, missing, or given two values.
     """
     defined = _define()
-    words = read_words(argv, {name: defined[name].boolean for name in defined})
+    lists = [name for name in Config.model_fields if _is_list(name)]
+    words = read_words(argv, {name: defined[name].boolean for name in defined}, lists)
     try:
         defined(["nst_tf", *words.flags])
     except (flags.Error, ValueError) as error:
@@ -136,20 +137,16 @@ def parse(argv: Sequence[str]) -> Command:
 def _add_files(given: dict[str, Any], words: Words) -> None:
     """Adds the content images and the style images that are given without a flag."""
     files = words.files
-    for word in files:
+    for word in (*files, *words.further):
         _check_file(word)
     if not files:
         return
     if "content_image" in given:
-        for word, owner in zip(files, words.owners, strict=True):
-            if owner not in ("content_image", "style_image"):
-                raise InputError(
-                    f"unexpected argument {word!r}",
-                    "the content image is given by its flag",
-                    "give the style images by theirs, or all images without flags: CONTENT STYLE",
-                )
-            given[owner] = [*given[owner], *split_files(word)]
-        return
+        raise InputError(
+            f"unexpected argument {files[0]!r}",
+            "the content image is given by its flag",
+            "give the style images by theirs, or all images without flags: CONTENT STYLE",
+        )
     *inputs, last = files
     is_input = names_file(last) or is_pattern(last)
     is_output = not is_input and len(inputs) > 1 and all(map(names_file, inputs))
