@@ -30,6 +30,7 @@ from nst_tf.config import Config
 from nst_tf.errors import InputError, InUseError, MachineError
 from nst_tf.events import Iteration
 from nst_tf.io import files, images
+from nst_tf.jobs import JobResult
 from nst_tf.jobs.output import run_folder
 from nst_tf.jobs.planning import outline, plan
 from tests import command
@@ -341,6 +342,55 @@ def test_OUT_26_a_contact_sheet_that_cannot_be_written_is_refused_before_the_wor
         with pytest.raises(MachineError, match="no sweep wrote that file"):
             Report(swept, (tmp_path / name).with_suffix(".png"), 64)
         Report(swept, (tmp_path / name).with_suffix(".png"), 64, overwrite=True)
+
+
+def test_OUT_26_only_the_sheet_and_the_table_of_a_sweep_are_replaced(tmp_path):
+    swept = pictures(small(), variants=combinations({"seed": [1, 2]}), output_dir=tmp_path)
+    other = pictures(small(), variants=combinations({"init": ["noise"]}), output_dir=tmp_path)
+    sheet, table = tmp_path / "s.png", tmp_path / "s.csv"
+    black = np.zeros((20, 64, 3), np.uint8)
+    report = Report(swept, sheet, 64)
+    done = [
+        Outcome(picture, JobResult(tmp_path / "a.png", {}, None, "finished")) for picture in swept
+    ]
+    (tmp_path / "a.png").write_bytes(images.encode(black, ".png", json.dumps({"seed": 1})))
+    assert report.write(done).contact_sheet == sheet
+    Report(other, sheet, 64)
+    header = table.read_text().splitlines()[0]
+    for text in ("image,price\n", header + ",note\n", header.removesuffix(",failure") + "\n", ""):
+        table.write_text(text)
+        with pytest.raises(MachineError, match=r"no sweep wrote that file.*choose another"):
+            Report(swept, sheet, 64)
+    table.unlink()
+    for text in (json.dumps({"seed": 1}), "no JSON", "5"):  # an image of a run, and of no version
+        sheet.write_bytes(images.encode(black, ".png", text))
+        with pytest.raises(MachineError, match="no sweep wrote that file"):
+            Report(swept, sheet, 64)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_OUT_26_a_contact_sheet_replaces_no_input_and_no_image_of_the_sweep(tmp_path, overwrite):
+    shutil.copy(CONTENT, tmp_path / "c.png")
+    shutil.copy(STYLE, tmp_path / "t.csv")
+    (tmp_path / "link.png").symlink_to(tmp_path / "c.png")
+    swept = pictures(
+        small(content_image=tmp_path / "c.png", style_image=[tmp_path / "t.csv"]),
+        variants=combinations({"seed": [1, 2]}), output_dir=tmp_path,
+    )  # fmt: skip
+    for name, words in (
+        ("c.png", "the sheet would replace an input"),
+        ("link.png", "the sheet would replace an input"),
+        ("t.png", "the table would replace an input"),
+        ("c_t_seed-2.png", "the sheet would replace an image of the sweep"),
+    ):
+        with pytest.raises(InputError, match=words):
+            Report(swept, tmp_path / name, 64, overwrite=overwrite)
+    numbered = tmp_path / "c_t_seed-1-2.png"
+    report = Report(swept, numbered, 64, overwrite=overwrite)
+    numbered.write_bytes(b"the image")  # as its name was taken
+    with pytest.raises(InputError, match="the sheet would replace an image of the sweep"):
+        report.write([Outcome(swept[0], JobResult(numbered, {}, None, "finished"))])
+    assert numbered.read_bytes() == b"the image" and not numbered.with_suffix(".csv").exists()
 
 
 # Runs

@@ -1,5 +1,6 @@
 """Sweeps: images of all combinations of some settings, their contact sheet and their figures."""
 
+import contextlib
 import csv
 import io
 import json
@@ -17,6 +18,7 @@ from nst_tf.config import Config
 from nst_tf.errors import InputError, MachineError
 from nst_tf.image.arrays import ImageArray
 from nst_tf.io import files, images
+from nst_tf.jobs.provenance import input_files
 
 FIGURES = (
     "loss",
@@ -33,8 +35,15 @@ FIGURES = (
 )
 """What the table has of each record, `run.json`."""
 
+_FIRST_COLUMNS = ("image", "content_image", "style_image")
+_LAST_COLUMNS = ("status", "failure")
 _MOST_COLUMNS = 8
-_FIRST_COLUMN = "image"
+_LONGEST_HEADER = 2**16
+
+_SHEET = "contact_sheet"
+"""The key of the metadata of a contact sheet, which images of runs do not have."""
+
+_ANOTHER = "choose another --contact_sheet"
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,8 @@ class Report:
         overwrite: Whether any files of these names may be replaced.
 
     Raises:
-        InputError: The format is unknown or cannot hold the sheet, or a size is wrong.
+        InputError: The format is unknown or cannot hold the sheet, a size is wrong, or an input or
+            an image of the sweep would be replaced.
         MachineError: Files of these names are there that are none of a sweep.
     """
 
@@ -168,23 +178,42 @@ class Report:
             else picture.variant.label
             for picture in pictures
         }
-        self._check(pictures, overwrite)
+        self._inputs = {file for picture in pictures for file in input_files(picture.config)}
+        self._overwrite = overwrite
+        self._check_size(pictures)
+        self._check_place([picture.config.output_image for picture in pictures])
 
-    def _check(self, pictures: Sequence[Picture], overwrite: bool) -> None:
+    def _check_size(self, pictures: Sequence[Picture]) -> None:
         squares = [(self._cell_size, self._cell_size)] * len(pictures)
         labels = [self._labels[picture.name] for picture in pictures]
         shape = sheets.shape_of(squares, labels, self._columns, self._cell_size)
         images.check_output(self._sheet, shape)
-        is_own = (  # whether a sweep wrote them
-            (self._sheet, images.settings_of(self._sheet) is not None),
-            (self._figures, _begins_as_table(self._figures)),
-        )
+
+    def _check_place(self, outputs: Iterable[Path]) -> None:
+        """Refuses to replace an input, an image of the sweep, or a file that no sweep wrote.
+
+        Args:
+            outputs: The images of the sweep.
+        """
+        kept = {
+            **dict.fromkeys(self._inputs, "an input"),
+            **dict.fromkeys(outputs, "an image of the sweep"),
+        }
+        is_own = ((self._sheet, _is_sheet(self._sheet)), (self._figures, _is_table(self._figures)))
         for path, own in is_own:
-            if path.exists() and not own and not overwrite:
+            for file, what in kept.items():
+                if files.is_same(path, file):
+                    raise InputError(
+                        f"the {'sheet' if path == self._sheet else 'table'} would replace {what}",
+                        f"both are {file}",
+                        _ANOTHER,
+                        where=path,
+                    )
+            if path.exists() and not own and not self._overwrite:
                 raise MachineError(
                     "the output exists",
                     "no sweep wrote that file",
-                    "choose another --contact_sheet, or replace it with --overwrite",
+                    f"{_ANOTHER}, or replace it with --overwrite",
                     where=path,
                 )
 
@@ -198,8 +227,11 @@ class Report:
             What became of the sweep.
 
         Raises:
+            InputError: An image of the sweep was saved under a number that is one of the names.
             MachineError: A file cannot be written.
         """
+        saved = [outcome.result.path for outcome in outcomes if outcome.result]
+        self._check_place([path for path in saved if path is not None])
         files.prepare_folder(self._sheet.parent)
         files.atomic_write(self._figures, _table(outcomes).encode())
         shown: list[ImageArray] = []
@@ -216,28 +248,36 @@ class Report:
         if not any(outcome.result and outcome.result.path for outcome in outcomes):
             return SweepResult(outcomes, None, self._figures)
         sheet = sheets.contact_sheet(shown, labels, self._columns, self._cell_size)
-        text = json.dumps({"contact_sheet": [outcome.picture.name for outcome in outcomes]})
+        text = json.dumps({_SHEET: [outcome.picture.name for outcome in outcomes]})
         data = images.encode(sheet, self._sheet.suffix, text)
         files.atomic_write(self._sheet, data)
         return SweepResult(outcomes, self._sheet, self._figures)
 
 
-def _begins_as_table(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_FIRST_COLUMN) + 1) == f"{_FIRST_COLUMN},".encode()
-    except OSError:
-        return False
+def _is_sheet(path: Path) -> bool:
+    """Whether a file is the contact sheet of a sweep, and no single image."""
+    with contextlib.suppress(ValueError, TypeError):  # they are not what nst_tf writes
+        return _SHEET in json.loads(images.settings_of(path) or "{}")
+    return False
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is the table of a sweep, of whatever settings."""
+    with contextlib.suppress(OSError, ValueError, csv.Error), path.open(encoding="utf-8") as file:
+        names = next(csv.reader([file.readline(_LONGEST_HEADER)]), [])
+        return names == _header(names[len(_FIRST_COLUMNS) : -len(FIGURES + _LAST_COLUMNS)])
+    return False
+
+
+def _header(settings: Iterable[str]) -> list[str]:
+    return [*_FIRST_COLUMNS, *settings, *FIGURES, *_LAST_COLUMNS]
 
 
 def _table(outcomes: Sequence[Outcome]) -> str:
     """Writes the figures of all runs as CSV."""
     text = io.StringIO()
-    columns = list(outcomes[0].picture.variant.columns)
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [_FIRST_COLUMN, "content_image", "style_image", *columns, *FIGURES, "status", "failure"]
-    )
+    writer.writerow(_header(outcomes[0].picture.variant.columns))
     for outcome in outcomes:
         config, result = outcome.picture.config, outcome.result
         record = {} if result is None else result.record

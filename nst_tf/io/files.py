@@ -85,6 +85,20 @@ def _obstacle(status: os.stat_result, limit: int) -> str:
     return ""
 
 
+def is_same(path: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, which need not exist.
+
+    Args:
+        path: A file, or a link to it.
+        other: The same.
+    """
+    with contextlib.suppress(ValueError):  # no file can have such a name
+        with contextlib.suppress(OSError):  # one of them does not exist
+            return path.samefile(other)
+        return os.path.realpath(path) == os.path.realpath(other)
+    return False
+
+
 def atomic_write(path: Path, *data: bytes | memoryview, replace: bool = True) -> None:
     """Writes a file completely or not at all.
 

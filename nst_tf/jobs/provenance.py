@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +35,19 @@ def fingerprint(
     digests = {name: "" if image is None else _digest(image) for name, image in inputs.items()}
     init = "a file" if config.init_file else config.init
     return {**digests, **_settings(config), "weights": weights_sha256, "init": init}
+
+
+def input_files(config: Config) -> list[Path]:
+    """Returns the files that a result depends on.
+
+    Args:
+        config: All settings.
+    """
+    named = (
+        config.content_image, *config.style_image, *config.content_masks, *config.style_masks,
+        config.init_file, Path(config.weights),
+    )  # fmt: skip
+    return [path for path in named if path is not None and path.is_absolute()]
 
 
 def environment(config: Config, tile_size: int = 0) -> Facts:
