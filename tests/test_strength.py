@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from nst_tf import Config, InputError, Stylizer, load_config
 from nst_tf.io.images import read
@@ -54,6 +55,20 @@ def test_counts_with_the_source_that_gives_it(tmp_path):
 
 def test_a_changed_strength_brings_what_it_stands_for():
     assert values(Config(style_weight=3.0).replace(strength=1.5)) == values(Config(strength=1.5))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.array, tf.constant])
+def test_numbers_of_other_libraries_count_as_those_of_python(kind):
+    assert Config(strength=kind(0.5)) == Config(strength=0.5)
+    assert Config().replace(strength=kind(0.5)) == Config().replace(strength=0.5)
+
+
+def test_weights_smaller_than_any_that_is_allowed_are_0():
+    assert Config(strength=1.9999).content_weight == 0
+    assert Config(strength=1e-6).style_weight == Config(strength=1e-6).grain_weight == 0
+    for strength in np.geomspace(1e-9, 1, 50):
+        assert Config(strength=strength).strength == strength
+        assert Config(strength=2 - strength).strength == 2 - strength
 
 
 def test_goes_with_every_preset():

@@ -161,8 +161,12 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else _number(value)
 
 
+LEAST_WEIGHT = 1e-12
+"""The smallest weight of a term of the loss beside 0."""
+
+
 def _weight(value: float) -> float:
-    if value != 0 and not 1e-12 <= value <= 1e12:
+    if value != 0 and not LEAST_WEIGHT <= value <= 1e12:
         raise ValueError("a weight is 0 or from 1e-12 to 1e12")
     return value
 

@@ -20,6 +20,7 @@ from nst_tf.config.fields import (
     CONTENT_SIZE,
     KEEP,
     LARGEST_SIZE,
+    LEAST_WEIGHT,
     PRINT_SIZE,
     UNITS_PER_INCH,
     Background,
@@ -77,6 +78,7 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
         where they have a strength or a size, those that it sets. The values themselves take
         precedence.
     """
+    values = {name: plain(value) for name, value in values.items()}
     preset, strength = _of_preset(values.get("preset")), _of_strength(values.get("strength"))
     return {**preset, **strength, **_of_size(values), **values}
 
@@ -93,12 +95,11 @@ def _of_strength(strength: object) -> dict[str, Any]:
     if not isinstance(strength, int | float) or not 0.0 <= strength <= 2.0:
         return {}  # none is given, or one that validation refuses
     style, content = strength**_STRENGTH_EXPONENT, (2.0 - strength) ** _STRENGTH_EXPONENT
-    return {
-        "style_strength": float(strength),
-        "content_weight": content * _default("content_weight"),
-        "style_weight": style * _default("style_weight"),
-        "grain_weight": min(1.0, style) * _default("grain_weight"),
-    }
+    shares = {"content_weight": content, "style_weight": style, "grain_weight": min(1.0, style)}
+    weights = {name: share * _default(name) for name, share in shares.items()}
+    # Near the ends a weight can be smaller than any that is allowed.
+    allowed = {name: weight if weight >= LEAST_WEIGHT else 0.0 for name, weight in weights.items()}
+    return {"style_strength": float(strength), **allowed}
 
 
 def _of_size(values: Mapping[str, Any]) -> dict[str, Any]:
