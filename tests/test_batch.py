@@ -756,6 +756,11 @@ def test_variants_may_be_given_by_their_labels(tmp_path):
     assert [picture.config.init for picture in found] == ["content", "noise"]
 
 
+def test_CMD_21_a_sweep_of_nothing_is_refused():
+    with pytest.raises(InputError, match="cannot sweep: there are no settings; give lists of"):
+        nst_tf.sweep(small(), {})
+
+
 # Interruptions
 
 

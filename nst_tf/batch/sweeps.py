@@ -130,9 +130,15 @@ def as_variants(
         settings: As for `sweep`.
 
     Raises:
-        InputError: A setting is unknown or has no values.
+        InputError: A setting is unknown or has no values, or there is none.
     """
-    if settings and all(isinstance(values, Mapping) for values in settings.values()):
+    if not settings:
+        raise InputError(
+            "cannot sweep",
+            "there are no settings",
+            'give lists of values by name, as in {"style_weight": [1e4, 1e5]}',
+        )
+    if all(isinstance(values, Mapping) for values in settings.values()):
         labeled = cast(Mapping[str, Mapping[str, object]], settings)
         return [Variant(label, own, {"label": label}) for label, own in labeled.items()]
     return combinations(cast(Mapping[str, Sequence[object]], settings))
