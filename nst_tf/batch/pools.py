@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from nst_tf import jobs, system
 from nst_tf.config import Config
@@ -17,9 +17,6 @@ from nst_tf.events import Callback
 from nst_tf.jobs import JobResult
 from nst_tf.jobs.isolation import Worker
 from nst_tf.jobs.result import Resume
-
-if TYPE_CHECKING:
-    pass
 
 
 class Pool(Protocol):
