@@ -5,17 +5,20 @@ import signal
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import nst_tf
-from nst_tf import events, jobs
+from nst_tf import events, jobs, system
 from nst_tf.config import Config, RuntimeSettings
 from nst_tf.engine import cluster_worker
 from nst_tf.engine.cluster import open_cluster
 from nst_tf.engine.networks import Networks
 from nst_tf.errors import MachineError
+from nst_tf.models import strips
+from nst_tf.models.weights import Parameters
 from nst_tf.objective.spec import spec_of
 from nst_tf.objective.tiled import TiledObjective
 
@@ -158,6 +161,16 @@ def test_ENV_18_workers_of_other_versions_are_refused_by_name(address):
             MachineError, match=r"one has numpy \d.*, the run was started with 1\.0"
         ):
             list(run([task]))
+
+
+def test_workers_convolve_large_tiles_as_their_processor_needs_it(tiny_weights, monkeypatch):
+    monkeypatch.setattr(system, "is_x86_without_avx512", lambda: True)
+    monkeypatch.setattr(strips.sys, "platform", "linux")
+    weights = Parameters(tiny_weights, "0" * 64)
+    recipe = Networks(Config().network, spec_of(Config().loss), weights=weights).recipe("float32")
+    network = cluster_worker._build(recipe).objective.network
+    kinds = {type(each) for each in network.layers if isinstance(each, keras.layers.Conv2D)}
+    assert kinds == {strips.StripConv2D}
 
 
 def test_no_cluster_is_opened_for_what_needs_no_tiles(images):

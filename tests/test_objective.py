@@ -9,6 +9,7 @@ import tensorflow as tf
 import nst_tf
 from nst_tf import losses
 from nst_tf.config import Config, LossSettings
+from nst_tf.errors import InputError
 from nst_tf.models import vgg19_features
 from nst_tf.models.layers import LAYERS
 from nst_tf.objective import terms
@@ -228,7 +229,7 @@ def test_an_extra_loss_is_weighted_and_has_its_gradient(tiny_features, images):
         assert set(activations) >= {"block3_conv1"}
         return tf.reduce_mean(image[..., 0], [1, 2])
 
-    extra = ExtraLoss("redness", redness, weight=2.0, layers=("block3_conv1",))
+    extra = ExtraLoss("redness", redness, weight=2.0, layers=["block3_conv1"])
     config = Config(image_size=36, style_scale=1.0, init="content", style_weight=0.0,
                     content_weight=0.0, tv_weight=1e-3)  # fmt: skip
     stylizer = nst_tf.Stylizer(config, network=tiny_features, extra_losses=[extra])
@@ -239,6 +240,13 @@ def test_an_extra_loss_is_weighted_and_has_its_gradient(tiny_features, images):
     expected = np.zeros_like(content)
     expected[..., 0] = 2.0 / content[..., 0].size
     np.testing.assert_allclose(difference, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["redness", "grain", "style/block1_conv1"])
+def test_terms_of_equal_names_are_refused(name):
+    extra = [ExtraLoss(each, lambda image, _: 0.0) for each in ("redness", name)]
+    with pytest.raises(InputError, match=f"cannot have the name '{name}': another term has it"):
+        nst_tf.Stylizer(Config(), extra_losses=extra)
 
 
 @pytest.mark.parametrize("luminance_only", [True, False])

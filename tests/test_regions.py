@@ -177,6 +177,41 @@ def test_in_regions_a_layer_acts_only_where_its_style_is(tiny_features, images, 
     assert np.abs(gradient[:, 24:]).max() > 0
 
 
+@pytest.mark.parametrize("tile_size", [0, 16])
+def test_a_region_counts_in_the_layers_that_see_it(tiny_weights, random, tile_size):
+    """Poolings of 47 columns drop the last ones: of 5 there, the deepest layers see nothing."""
+    content, one, other = random.uniform(0, 255, (3, 40, 47, 3)).astype(np.float32)
+    edge = np.zeros((40, 47), np.float32)
+    edge[:, -3:] = 1
+    config = Config(image_size=47, style_scale=1, num_iterations=2, pyramid="none", init="content",
+                    precision="float32", tile_size=tile_size)  # fmt: skip
+    # As a region of the content, and as the part of a style.
+    for content_masks, style_masks in (
+        ([edge, 1 - edge], ()),
+        ([1 - edge, edge], [edge, 1 - edge]),
+    ):
+        result = stylize(content, [one, other], config, content_masks=content_masks,
+                         style_masks=style_masks, weights=tiny_weights)  # fmt: skip
+        assert result.failure == "" and np.isfinite(result.losses.total)
+        assert np.abs(result.image - content)[:, -3:].mean() > 0.1
+
+
+def test_a_soft_mask_mixes_with_the_content_once_at_all_levels(tiny_weights, random):
+    content, style = random.uniform(0, 255, (2, 48, 40, 3)).astype(np.float32)
+    half, whole = np.full((2, 48, 40), [[[0.5]], [[1.0]]], np.float32)
+    config = Config(image_size=48, style_scale=1, num_iterations=0, pyramid="24:0,32:0",
+                    init="noise")  # fmt: skip
+    seen = []
+
+    def result(mask):
+        return stylize(content, style, config, content_masks=[mask], weights=tiny_weights,
+                       callbacks=[seen.append]).image  # fmt: skip
+
+    np.testing.assert_allclose(result(half), (content + result(whole)) / 2, atol=1e-3)
+    half_shown, whole_shown = (event.image for event in seen if isinstance(event, Preview))
+    np.testing.assert_allclose(half_shown, (content + whole_shown) / 2, atol=1e-3)
+
+
 def test_each_region_gets_its_style_and_the_rest_stays(weights, images):
     content, *styles = images
     left = np.zeros(SHAPE, np.float32)

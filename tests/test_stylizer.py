@@ -16,6 +16,7 @@ from PIL import Image
 import nst_tf
 from nst_tf import events, optimizers, system
 from nst_tf.config import Config
+from nst_tf.engine import levels
 from nst_tf.engine import stylizer as stylizer_module
 from nst_tf.engine.levels import LevelBuilder
 from nst_tf.errors import InputError, MachineError
@@ -592,6 +593,31 @@ def test_the_image_that_a_level_starts_from_is_let_go(content, style, monkeypatc
     config = Config(image_size=64, num_iterations=2, pyramid="none", score=False)
     nst_tf.stylize(content, style, config, callbacks=[look])
     assert alive == [False, False]
+
+
+@pytest.mark.parametrize("settings", [{"pyramid": "none"}, {"pyramid": "48:1", "init": "content"}])
+def test_the_image_of_a_preview_is_let_go(content, style, settings):
+    shown, alive = [], []
+
+    def look(event):
+        if isinstance(event, Preview):
+            shown.append(weakref.ref(event.image))
+        elif isinstance(event, Iteration) and max(event.height, event.width) == 64:
+            alive.append(shown[0]() is not None)
+
+    config = Config(image_size=64, num_iterations=2, score=False, **settings)
+    nst_tf.stylize(content, style, config, callbacks=[look])
+    assert alive == [False, False]
+
+
+def test_statistics_of_styles_take_limited_memory(content, style, monkeypatch):
+    config = Config(image_size=32, num_iterations=0, init="content", score=False)
+    stylizer = nst_tf.Stylizer(config, network=tiny_network.tiny_features())
+    monkeypatch.setattr(levels, "_MOST_STYLE_BYTES", 10_000)
+    for change in range(30):
+        stylizer(content, style * (1 - change / 100))
+    kept = [leaf for each in stylizer._styles._features.values() for leaf in tf.nest.flatten(each)]
+    assert 5_000 < sum(leaf.numpy().nbytes for leaf in kept if leaf is not None) <= 10_000
 
 
 def test_freed_memory_goes_back_every_twenty_evaluations(content, style, monkeypatch):

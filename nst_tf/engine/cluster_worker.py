@@ -1,5 +1,6 @@
 """What a worker process of a cluster does: it computes tiles, and keeps some between two passes."""
 
+import math
 import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from nst_tf import system
 from nst_tf._version import __version__
 from nst_tf.config import NetworkSettings
 from nst_tf.errors import MachineError
+from nst_tf.models.strips import convolution_class
 from nst_tf.models.weights import Parameters
 from nst_tf.objective.spec import ObjectiveSpec
 from nst_tf.objective.tiled import Task, TileFunctions
@@ -113,7 +115,13 @@ def _check_versions(versions: Mapping[str, str]) -> None:
 def _build(recipe: Recipe) -> TileFunctions:
     from nst_tf.engine.networks import Networks  # which imports this module
 
-    networks = Networks(recipe.settings, recipe.spec, weights=recipe.weights, adain=recipe.adain)
+    networks = Networks(
+        recipe.settings,
+        recipe.spec,
+        weights=recipe.weights,
+        adain=recipe.adain,
+        convolutions=convolution_class(math.inf),  # tiles may be of any size
+    )
     return networks.tile_functions(recipe.precision)
 
 

@@ -17,7 +17,7 @@ from nst_tf.engine.pyramid import Level
 from nst_tf.engine.tiling import Tiling
 from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.image.masks import Mask, resize_mask, resize_regions
+from nst_tf.image.masks import Mask, Region, resize_mask, resize_regions
 from nst_tf.image.resize import cover, resize
 from nst_tf.io.images import as_image
 from nst_tf.objective import targets as target_functions
@@ -25,10 +25,11 @@ from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import Objective, StyleFeatures
 from nst_tf.objective.spec import ExtraLoss, term_weights
 from nst_tf.objective.targets import Fixed, MaskedStyle, Targets, Temporal
+from nst_tf.objective.terms import constrain
 from nst_tf.objective.tiled import TiledObjective
 
-_MOST_STYLES = 64
-"""Entries of a `StyleCache`: a style image at one size. Gram matrices take 1.4 MB each."""
+_MOST_STYLE_BYTES = 256 * 2**20
+"""Of a `StyleCache`. Gram matrices of a style image at one size take 1.4 MB, positions 160 MB."""
 
 _GRADIENTS_ON_NOISE = {"content": 1.0, "style": 3.2e-4, "tv": 650.0}
 """The length of each term's gradient on noise per unit of its weight, relative to the content's.
@@ -80,9 +81,15 @@ class StyleCache:
                     batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
                 )
             self._features.move_to_end(key)
-            while len(self._features) > _MOST_STYLES:
+            while self._bytes() > _MOST_STYLE_BYTES and len(self._features) > 1:
                 self._features.popitem(last=False)
             return self._features[key]
+
+    def _bytes(self) -> int:
+        tensors = tf.nest.flatten(list(self._features.values()))
+        return sum(
+            tensor.dtype.size * math.prod(tensor.shape) for tensor in tensors if tensor is not None
+        )
 
 
 class LevelBuilder:
@@ -197,16 +204,33 @@ class LevelBuilder:
         Returns:
             RGB [H, W, 3] in [0, 255].
         """
-        if image.shape[:2] == level.shape:
-            return image
         enlarged = resize(image, level.shape)
-        if self._initial.init != "adain" or self._inputs.initial is not None:
+        has_detail = self._initial.init == "adain" and self._inputs.initial is None
+        if not has_detail or image.shape[:2] == level.shape:
+            self._initial_images.pop(level, None)  # that of a preview
             return enlarged
         detailed = self.take_initial_image(level)
         height, width = image.shape[:2]
         coarse = resize(resize(detailed, (height, width)), level.shape)
         sharpened: ImageArray = np.clip(enlarged + detailed - coarse, *PIXEL_RANGE)
         return sharpened
+
+    def preview(self, levels: Sequence[Level]) -> ImageArray:
+        """Returns the initial image as it is shown, in the size of the result.
+
+        Where that size needs tiles, it is that of the largest level without them, enlarged: one of
+        full size takes minutes.
+
+        Args:
+            levels: The plan, from coarse to fine.
+        """
+        whole = [level for level in levels if not self.tiling.size_for(level.shape)]
+        last = levels[-1]
+        image = resize(self.initial_image((whole or levels[:1])[-1]), last.shape)
+        if self._inputs.regions:
+            fixed = self._fixed(batch(resize(self._inputs.content, last.shape)), last)
+            image = constrain(batch(image), fixed, luminance_only=False).numpy()[0]
+        return self.in_color(image)
 
     def in_color(self, image: ImageArray) -> ImageArray:
         """Gives an optimized image the colors in which it is shown and saved."""
@@ -236,7 +260,7 @@ class LevelBuilder:
         masked = [
             MaskedStyle(
                 region.style,
-                self._style_features(level, region.style, region.style_mask).statistics,
+                self._region_statistics(level, region),
                 tf.constant(region.content_mask[np.newaxis, :, :, np.newaxis]),
                 region.weight,
             )
@@ -250,6 +274,22 @@ class LevelBuilder:
         return [
             self._style_features(level, number, None) for number in range(len(self._inputs.styles))
         ]
+
+    def _region_statistics(
+        self, level: Level, region: Region
+    ) -> Mapping[str, target_functions.Statistics]:
+        """Computes those of a region's style, without layers at which its part of it vanishes."""
+        found = self._style_features(level, region.style, region.style_mask).statistics
+        if region.style_mask is None:
+            return found
+        shape = level.style_shapes[region.style]
+        shapes = self.objective(shape).layer_shapes(shape)
+        mask = tf.constant(region.style_mask[np.newaxis, :, :, np.newaxis])
+        return {
+            layer: statistics
+            for layer, statistics in found.items()
+            if target_functions.mask_area(target_functions.downsampled(mask, shapes[layer]))
+        }
 
     def _style_features(self, level: Level, number: int, mask: Mask | None) -> StyleFeatures:
         style, shape = self._inputs.styles[number], level.style_shapes[number]
@@ -334,8 +374,9 @@ class LevelBuilder:
         image = content.copy()
         for region in regions:
             own = self._initial_of_styles(level, [region.style])
-            share = (region.content_mask / np.maximum(total, 1.0))[:, :, np.newaxis]
-            image += share * (own - content)
+            # Where a soft edge is mixed with the content is the objective's part.
+            share = region.content_mask / np.maximum(total, np.finfo(np.float32).tiny)
+            image += share[:, :, np.newaxis] * (own - content)
         return np.clip(image, *PIXEL_RANGE)
 
     def _initial_of_styles(self, level: Level, numbers: Sequence[int]) -> ImageArray:

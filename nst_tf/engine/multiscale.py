@@ -129,13 +129,12 @@ class MultiscaleOptimizer:
             start = [state.image]
             state = replace(state, image=_TAKEN)
             found = self._minimize(state, start, function)
-            image = np.clip(function.image(found.x), *PIXEL_RANGE)
             iterations = state.iterations + found.iterations
             evaluations = state.evaluations + found.evaluations
-            following = self._next_state(state, found, image)
+            following = self._next_state(state, found)
             if following is None:
                 return Outcome(
-                    image=image,
+                    image=np.clip(function.image(found.x), *PIXEL_RANGE),
                     stop_reason=found.stop_reason,
                     failure=self._failure(found, function),
                     iterations=iterations,
@@ -153,9 +152,13 @@ class MultiscaleOptimizer:
             )
 
     def _next_state(
-        self, state: OptimizationState, found: optimizers.Result, image: ImageArray
+        self, state: OptimizationState, found: optimizers.Result
     ) -> OptimizationState | None:
-        """Continues in float32 where bfloat16 fails, or at the next level; None at the end."""
+        """Continues in float32 where bfloat16 fails, or at the next level; None at the end.
+
+        It is the variables that go on, and not the image, in which masks have mixed them with the
+        content: where an edge is soft they would be mixed once more at each level.
+        """
         reason = found.stop_reason
         left = self._left(state) - found.iterations
         last = state.level + 1 == len(self._levels)
@@ -166,7 +169,7 @@ class MultiscaleOptimizer:
                 state,
                 precision="float32",
                 level_iterations=state.level_iterations + found.iterations,
-                image=image,
+                image=_variables(found),
                 optimizer_state={},
             )
         if reason.is_failure or reason is StopReason.STOPPED or last:
@@ -177,7 +180,7 @@ class MultiscaleOptimizer:
             level=state.level + 1,
             precision=self._precision,
             level_iterations=0,
-            image=self._builder.upsampled(image, level),
+            image=self._builder.upsampled(_variables(found), level),
             optimizer_state={},
         )
 
@@ -280,6 +283,11 @@ class MultiscaleOptimizer:
         if reason is StopReason.NO_GRADIENT and found.value > 0.0:
             return f"the loss did not change: {reason}"
         return ""
+
+
+def _variables(found: optimizers.Result) -> ImageArray:
+    variables: ImageArray = np.clip(np.asarray(found.x)[0], *PIXEL_RANGE)
+    return variables
 
 
 @dataclass(frozen=True)

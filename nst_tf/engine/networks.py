@@ -7,10 +7,8 @@ from typing import Any, TypeVar
 
 import keras
 
-from nst_tf import system
-from nst_tf._version import __version__
 from nst_tf.config import NetworkSettings
-from nst_tf.engine.cluster_worker import Recipe
+from nst_tf.engine.cluster_worker import Recipe, package_versions
 from nst_tf.engine.pyramid import SideLimit
 from nst_tf.errors import InputError
 from nst_tf.models import layer_features, vgg19_features
@@ -98,8 +96,14 @@ class Networks:
 
     def recipe(self, precision: str) -> Recipe:
         """Returns what other processes build the same tile functions from."""
-        versions = {"nst_tf": __version__, **system.versions()}
-        return Recipe(self._settings, self._spec, self._weights, self._encodes, precision, versions)
+        return Recipe(
+            self._settings,
+            self._spec,
+            self._weights,
+            self._encodes,
+            precision,
+            package_versions(),
+        )
 
     def _of_adain(self, precision: str) -> dict[str, Any]:
         return {"dtype": precision, "convolutions": self._convolutions}

@@ -236,7 +236,7 @@ def _pixels(limit: SideLimit) -> int:
 
 
 def _vgg19_limit(config: Config) -> SideLimit:
-    deepest = max([*config.content_layers, *config.style_layers])
+    deepest = max([*config.content_layers, *config.style_layers], default="block1_conv1")
     return SideLimit(deepest, _stride(deepest))
 
 

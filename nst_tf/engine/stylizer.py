@@ -225,14 +225,11 @@ class Stylizer:
             began=began,
         )
         if state is None and callbacks:
-            preview = Preview(self._preview(builder, levels))
-            for callback in callbacks:
-                callback(preview)
+            _show(Preview(builder.preview(levels)), callbacks)
         outcome = optimizer.run(optimizer.initial_state() if state is None else state)
         image = builder.in_color(resize(outcome.image, levels[-1].shape))
         if config.score:
-            for callback in callbacks:
-                callback(Scoring())
+            _show(Scoring(), callbacks)
             losses = self._losses(builder, levels[-1], quantize(image))
         else:
             losses = outcome.own_losses()
@@ -248,16 +245,6 @@ class Stylizer:
             precision=outcome.precision,
             device=self.device,
         )
-
-    def _preview(self, builder: LevelBuilder, levels: Sequence[pyramid.Level]) -> ImageArray:
-        """Returns the initial image in the size of the result.
-
-        Where that size needs tiles, it is that of the largest level without them, enlarged: one of
-        full size takes minutes.
-        """
-        whole = [level for level in levels if not builder.tiling.size_for(level.shape)]
-        image = builder.initial_image((whole or levels[:1])[-1])
-        return builder.in_color(resize(image, levels[-1].shape))
 
     def losses(
         self,
@@ -420,6 +407,11 @@ def stylize(
         should_stop=should_stop,
         state=state,
     )
+
+
+def _show(event: Preview | Scoring, callbacks: Sequence[Callback]) -> None:
+    for callback in callbacks:
+        callback(event)
 
 
 def _checked(config: Any) -> Config:

@@ -46,8 +46,11 @@ def resize(image: ImageArray, shape: tuple[int, int]) -> ImageArray:
         shape: Height and width of the result, each at least 1.
 
     Returns:
-        RGB [*shape, 3] in [0, 255], clipped where the filter overshoots.
+        RGB [*shape, 3] in [0, 255], clipped where the filter overshoots; the image itself where it
+        has that shape.
     """
+    if image.shape[:2] == shape:
+        return image
     size = shape[1], shape[0]
     return _per_channel(image, shape, lambda c: c.resize(size, Image.Resampling.LANCZOS))
 

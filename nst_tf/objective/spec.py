@@ -1,11 +1,15 @@
 """What the objective consists of: hashable, so that one graph serves each specification."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nst_tf.config import LossSettings
+from nst_tf.errors import InputError
 from nst_tf.losses import GRAIN, STYLE_LOSSES, StyleLoss
+
+_TERMS = ("content", "style", "grain", "tv", "temporal")
+"""What the names of the terms of settings begin with."""
 
 JETS = ("jets", "jets of half size")
 """Names, among those of layers, of the differences of pixels whose statistics are the grain."""
@@ -27,6 +31,9 @@ class ExtraLoss:
     function: Callable[[Any, Mapping[str, Any]], Any]
     weight: float = 1.0
     layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))  # hashable, from a list, too
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,11 @@ def spec_of(settings: LossSettings, extra: tuple[ExtraLoss, ...] = ()) -> Object
 
     Returns:
         The structure of the objective.
+
+    Raises:
+        InputError: Two terms would have the same name.
     """
+    _check_names([term.name for term in extra])
     return ObjectiveSpec(
         content_layers=tuple(layer_weights(settings.content_weight, settings.content_layers)),
         style_layers=tuple(layer_weights(settings.style_weight, settings.style_layers)),
@@ -116,6 +127,16 @@ def term_weights(
     if settings.tv_weight:
         weights["tv"] = settings.tv_weight * scales.get("tv", 1.0)
     return weights | {term.name: term.weight for term in extra if term.weight}
+
+
+def _check_names(names: Sequence[str]) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number] or name.partition("/")[0] in _TERMS:
+            raise InputError(
+                f"an extra loss cannot have the name {name!r}",
+                "another term has it",
+                f"names must differ from each other and from {', '.join(_TERMS)}",
+            )
 
 
 def layer_weights(weight: float, layers: Mapping[str, float]) -> dict[str, float]:

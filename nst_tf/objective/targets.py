@@ -72,7 +72,8 @@ class MaskedStyle(NamedTuple):
 
     Attributes:
         style: The number of the style image, from 0.
-        statistics: By layer, of the part of the style image that its mask shows.
+        statistics: By layer, of the part of the style image that its mask shows; without layers at
+            whose size that part vanishes.
         mask: The region, [1, H, W, 1] in [0, 1] at the size of the image.
         weight: How much the style counts; 1 as much as without regions.
     """
@@ -131,7 +132,8 @@ def masked_styles(
     """Gives each region the statistics of its style.
 
     A region's share is its area: then a pixel contributes as much in a small region as in a large
-    one, and as much as without regions.
+    one, and as much as without regions. Poolings drop the last rows and columns of odd sizes: a
+    region that lies in them has no part in the layers that do not see it.
 
     Args:
         regions: In any order.
@@ -146,10 +148,12 @@ def masked_styles(
         chosen = layer_styles.get(layer)
         of_layer = []
         for region in regions:
-            if chosen in (None, region.style + 1):
-                mask = downsampled(region.mask, shape)
-                area = tf.reduce_mean(tf.square(mask))
-                of_layer.append(StyleTarget(region.statistics[layer], mask, region.weight * area))
+            if chosen not in (None, region.style + 1) or layer not in region.statistics:
+                continue
+            mask = downsampled(region.mask, shape)
+            if area := mask_area(mask):
+                share = tf.constant(region.weight * area, tf.float32)
+                of_layer.append(StyleTarget(region.statistics[layer], mask, share))
         if of_layer:
             targets[layer] = tuple(of_layer)
     return targets
@@ -176,6 +180,15 @@ def downsampled(mask: tf.Tensor, shape: Any) -> tf.Tensor:
     (mask,) = tf.while_loop(larger, halved, (mask,), shape_invariants=(invariant,))
     # The same size already but for networks that do not halve by poolings.
     return tf.image.resize(mask, shape)
+
+
+def mask_area(mask: tf.Tensor) -> float:
+    """Returns the area that a mask counts for: the mean of its squares.
+
+    Args:
+        mask: [1, h, w, 1] in [0, 1].
+    """
+    return float(tf.reduce_mean(tf.square(mask)))
 
 
 def weight_tensors(weights: Mapping[str, float]) -> dict[str, tf.Tensor]:

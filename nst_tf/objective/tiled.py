@@ -534,8 +534,9 @@ def _part(
             return None, share(layer)
         own = tile.own.scaled(strides[layer], shapes[layer]).of(mask)[np.newaxis]
         own_weight, weight = (float(np.sum(np.square(each), dtype=float)) for each in (own, mask))
-        # Without any weight statistics would be 0 / 0.
-        return own if own_weight else np.ones_like(own), np.float32(own_weight / weight)
+        # Without any weight statistics would be 0 / 0, also where none of the mask is left.
+        share_of_own = np.float32(own_weight / weight if weight else 0.0)
+        return own if own_weight else np.ones_like(own), share_of_own
 
     content = {layer: maps for layer, maps in content.items() if layer in strides}
     of_layers = {
