@@ -228,6 +228,17 @@ def test_ARR_08_what_is_no_mask_is_refused_with_its_values(mask, text):
     assert "content mask" in message or "no such file" in message
 
 
+@pytest.mark.parametrize("masks", [(), (LEFT, ~LEFT)])
+def test_a_layer_cannot_have_a_style_that_is_not_given(rgb, masks):
+    def prepared(number):
+        settings = LossSettings(layer_styles={"block1_conv1": number})
+        return prepare(rgb, [rgb, rgb], settings, full_size, content_masks=masks)
+
+    assert len(prepared(2).styles) == 2
+    message = refusal(lambda: prepared(3))
+    assert "layer_styles cannot name style 3: there are 2 style images" in message
+
+
 def test_ARR_09_settings_that_are_no_config_are_refused():
     from nst_tf.engine.stylizer import Stylizer
 

@@ -857,14 +857,8 @@ class Config(
     @model_validator(mode="after")
     def _styles_fit(self, info: ValidationInfo) -> Self:
         styles = len(self.style_image)
-        highest = max(self.layer_styles.values(), default=0)
-        if styles and highest > styles:
-            raise InputError(
-                f"layer_styles cannot name style {highest}",
-                f"there are {styles} style images",
-                "number them from 1",
-                where=_place(info, "layer_styles"),
-            )
+        if styles:
+            check_layer_styles(self.layer_styles, styles, _place(info, "layer_styles"))
         blend = self.style_blend_weights
         parts, kind = styles, "style images"
         if self.content_masks:
@@ -877,6 +871,27 @@ class Config(
                 where=_place(info, "style_blend_weights", "style_image"),
             )
         return self
+
+
+def check_layer_styles(layer_styles: Mapping[str, int], styles: int, where: str = "") -> None:
+    """Refuses layers that use a style image that there is not.
+
+    Args:
+        layer_styles: Numbers of style images, from 1, by layer.
+        styles: How many style images there are.
+        where: The file and line, or the flag, for messages.
+
+    Raises:
+        InputError: A number is too high.
+    """
+    highest = max(layer_styles.values(), default=0)
+    if highest > styles:
+        raise InputError(
+            f"layer_styles cannot name style {highest}",
+            f"there are {styles} style images",
+            "number them from 1",
+            where=where,
+        )
 
 
 def section_of(name: str) -> type[Section]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nst_tf.config import LossSettings
+from nst_tf.config.schema import check_layer_styles
 from nst_tf.engine.pyramid import Level, Shape
 from nst_tf.errors import InputError
 from nst_tf.image import color, masks
@@ -119,6 +120,7 @@ def prepare(
     )
     if not regions:
         _check_blend(settings.style_blend_weights, len(styles))
+    check_layer_styles(settings.layer_styles, len(styles))
     reduced, adjusted = color.prepare(settings.original_colors, image, styles)
     return Inputs(
         content=reduced,
