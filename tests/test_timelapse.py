@@ -2,7 +2,9 @@
 
 import io
 import logging
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,7 +114,7 @@ def test_a_run_that_goes_on_with_more_iterations_keeps_the_frames_of_its_beginni
 @pytest.mark.parametrize("suffix", [".webp", ".gif"])
 def test_an_animation_lasts_as_long_as_asked_and_holds_its_last_image(tmp_path, suffix):
     frames = [np.full((20, 30, 3), value, np.uint8) for value in (0, 60, 120, 250)]
-    path = timelapse.write(tmp_path / f"t{suffix}", frames, [0.5, 0.25, 0.25, 2.0], "x.png")
+    path = timelapse.write(tmp_path / f"t{suffix}", frames, [0.5, 0.25, 0.25, 2.0], Path("x.png"))
     found, milliseconds = shown(path)
     assert list(milliseconds) == [500, 250, 250, 2000]
     assert brightness(found) == pytest.approx([0, 60, 120, 250], abs=2)
@@ -122,7 +124,7 @@ def test_a_video_lasts_as_long_as_asked_and_holds_its_last_image(tmp_path):
     cv2 = pytest.importorskip("cv2", reason="needs the extra video")
     pytest.importorskip("imageio_ffmpeg", reason="needs the extra video")
     frames = [np.full((20, 30, 3), value, np.uint8) for value in (0, 60, 120, 250)]
-    path = timelapse.write(tmp_path / "t.mp4", frames, [0.5, 0.25, 0.25, 2.0], "x.png")
+    path = timelapse.write(tmp_path / "t.mp4", frames, [0.5, 0.25, 0.25, 2.0], Path("x.png"))
     video = cv2.VideoCapture(str(path))
     found = []
     while (read := video.read())[0]:
@@ -134,7 +136,7 @@ def test_a_video_lasts_as_long_as_asked_and_holds_its_last_image(tmp_path):
 
 def test_frames_that_are_shorter_than_a_tick_are_left_out_and_cost_no_time(tmp_path):
     frames = [np.full((20, 30, 3), 2 * value, np.uint8) for value in range(101)]
-    path = timelapse.write(tmp_path / "t.gif", frames, [0.004] * 100 + [2.0], "x.png")
+    path = timelapse.write(tmp_path / "t.gif", frames, [0.004] * 100 + [2.0], Path("x.png"))
     _, milliseconds = shown(path)
     assert sum(milliseconds[:-1]) == 400 and milliseconds[-1] == 2000
 
@@ -143,15 +145,23 @@ def test_only_the_time_lapse_of_the_same_image_is_replaced(tmp_path):
     frame = [np.zeros((20, 30, 3), np.uint8)]
     for suffix in (".webp", ".gif"):
         path = tmp_path / f"t{suffix}"
-        assert timelapse.write(path, frame, [2.0], "x.png") == path
-        assert timelapse.write(path, frame, [2.0], "x.png") == path
-        other = timelapse.write(path, frame, [2.0], "y.png")
+        assert timelapse.write(path, frame, [2.0], Path("x.png")) == path
+        assert timelapse.write(path, frame, [2.0], Path("x.png")) == path
+        other = timelapse.write(path, frame, [2.0], Path("y.png"))
         assert other.name == f"t-2{suffix}"
-        assert timelapse.write(path, frame, [2.0], "y.png") == other
-        assert timelapse.write(path, frame, [2.0], "y.png", overwrite=True) == path
+        assert timelapse.write(path, frame, [2.0], Path("y.png")) == other
+        assert timelapse.write(path, frame, [2.0], Path("y.png"), overwrite=True) == path
     (tmp_path / "own.gif").write_bytes(b"of somebody else")
-    assert timelapse.write(tmp_path / "own.gif", frame, [2.0], "x.png").name == "own-2.gif"
+    assert timelapse.write(tmp_path / "own.gif", frame, [2.0], Path("x.png")).name == "own-2.gif"
     assert (tmp_path / "own.gif").read_bytes() == b"of somebody else"
+
+
+def test_OUT_28_a_time_lapse_does_not_replace_the_image_that_was_saved_under_its_name(tmp_path):
+    image = tmp_path / "o-2.webp"  # as "o.webp" was taken
+    image.write_bytes(b"the result")
+    frame = [np.zeros((20, 30, 3), np.uint8)]
+    path = timelapse.write(tmp_path / "o-2.webp", frame, [2.0], image, overwrite=True)
+    assert path.name == "o-2-2.webp" and image.read_bytes() == b"the result"
 
 
 def test_colors_of_another_profile_are_converted(tmp_path):
@@ -159,8 +169,8 @@ def test_colors_of_another_profile_are_converted(tmp_path):
 
     wide = imagecodecs.cms_profile("adobergb")
     frame = [np.full((20, 30, 3), (40, 200, 40), np.uint8)]
-    (plain,), _ = shown(timelapse.write(tmp_path / "a.gif", frame, [2.0], "x.png"))
-    (found,), _ = shown(timelapse.write(tmp_path / "b.gif", frame, [2.0], "x.png", wide))
+    (plain,), _ = shown(timelapse.write(tmp_path / "a.gif", frame, [2.0], Path("x.png")))
+    (found,), _ = shown(timelapse.write(tmp_path / "b.gif", frame, [2.0], Path("x.png"), wide))
     assert plain[0, 0].tolist() == [40, 200, 40]
     assert found[0, 0, 0] < 20 and found[0, 0, 1] >= 200
 
@@ -178,6 +188,16 @@ def test_OUT_28_a_time_lapse_that_cannot_be_written_is_refused_before_the_work(
     config = small(tmp_path / "o.webp", timelapse=tmp_path / "o.webp")
     with pytest.raises(InputError, match="would replace the result"):
         jobs.run(config)
+    (tmp_path / "here").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="would replace the result"):
+        jobs.run(config.replace(timelapse=tmp_path / "here" / "o.webp"))
+    for name, changes in (("c.gif", "content_image"), ("s.gif", "style_image"), ("i.gif", "init")):
+        shutil.copy(STYLE, tmp_path / name)
+        changed = {changes: tmp_path / name, "timelapse": tmp_path / "here" / name}
+        with pytest.raises(InputError, match="the time-lapse would replace an input"):
+            jobs.run(small(tmp_path / "o.png").replace(**changed), overwrite=True)
+        (tmp_path / name).unlink()
+    (tmp_path / "here").unlink()
     with pytest.raises(MachineError, match=r"cannot write to the folder .*it is a file; choose"):
         jobs.run(small(tmp_path / "o.png", timelapse=STYLE / "t.gif"))
     with pytest.raises(MachineError, match="it is a folder"):

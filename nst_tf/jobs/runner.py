@@ -354,7 +354,7 @@ class _Job:
                 config.timelapse,
                 [*frames.read(), frames.frame(result.image)],
                 frames.durations(config.timelapse_seconds),
-                self.place.saved.name,
+                self.place.saved,
                 self.inputs.profile,
                 overwrite=self.overwrite,
             )

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from nst_tf.image.arrays import ImageArray, quantize
 from nst_tf.image.resize import resize, resized_shape
 from nst_tf.io import ffmpeg, files
 from nst_tf.jobs.output import check_folder, numbered
+from nst_tf.jobs.provenance import input_files
 
 FRAMES = "timelapse"
 """The folder of the frames in the run folder."""
@@ -50,17 +52,18 @@ def check(config: Config) -> None:
         config: All settings.
 
     Raises:
-        InputError: It has the name of the result.
+        InputError: It is the file of the result or of an input.
         MachineError: Its folder cannot be written, or a package for its format is missing.
     """
     path = config.timelapse
     if path is None:
         return
-    if path == config.output_image:
-        raise InputError(
-            "the time-lapse would replace the result", "both have one name", "rename one of them",
-            where=path,
-        )  # fmt: skip
+    kept = {**dict.fromkeys(input_files(config), "an input"), config.output_image: "the result"}
+    for file, what in kept.items():
+        if files.is_same(path, file):
+            raise InputError(
+                f"the time-lapse would replace {what}", f"both are {file}", _ANOTHER, where=path
+            )
     if path.is_dir():
         raise MachineError("cannot write the time-lapse", "it is a folder", _ANOTHER, where=path)
     check_folder(path.parent, _ANOTHER)
@@ -166,7 +169,7 @@ def write(
     path: Path,
     frames: Iterable[npt.NDArray[np.uint8]],
     durations: Sequence[float],
-    of: str,
+    of: Path,
     profile: bytes | None = None,
     *,
     overwrite: bool = False,
@@ -177,10 +180,10 @@ def write(
         path: The file; its suffix decides the format.
         frames: RGB [h, w, 3] of one size.
         durations: The seconds that each is shown.
-        of: The name of the image that the run made: only its own time-lapse is replaced, and where
-            there is another file, the next free number is used.
+        of: The image that the run made: only its own time-lapse is replaced, and where there is
+            another file, the next free number is used.
         profile: The ICC profile of the pixels; None for sRGB.
-        overwrite: Whether any file may be replaced.
+        overwrite: Whether any file but that image may be replaced.
 
     Returns:
         The file that was written.
@@ -188,12 +191,13 @@ def write(
     Raises:
         MachineError: It cannot be written.
     """
-    mark = f"{_MARK} {hashlib.sha256(of.encode(errors='surrogatepass')).hexdigest()[:16]}"
+    mark = f"{_MARK} {hashlib.sha256(os.fsencode(of.name)).hexdigest()[:16]}"
     files.prepare_folder(path.parent, _ANOTHER)
     shown = [_in_srgb(Image.fromarray(frame), profile) for frame in frames]
     for number in range(1, _MOST_NUMBERS):
         found = numbered(path, number)
-        replace = found.exists() and (_has_mark(found, mark) or (overwrite and number == 1))
+        may_replace = overwrite and number == 1 and not files.is_same(found, of)
+        replace = found.exists() and (_has_mark(found, mark) or may_replace)
         if found.exists() and not replace:
             continue
         with contextlib.suppress(FileExistsError):  # another program wrote it meanwhile
