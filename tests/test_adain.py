@@ -153,6 +153,19 @@ def test_takes_the_colors_of_the_style(transfer, random):
     assert image[..., 0].mean() > image[..., 2].mean() + 50
 
 
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_what_a_mask_hides_of_a_style_does_not_count(transfer, content, random, strength):
+    red, blue = random.uniform(0, 60, (2, 64, 48, 3)).astype(np.float32)
+    red[:, :, 0] += 190
+    blue[:, :, 2] += 190
+    style = np.concatenate([red, blue], axis=1)
+    mask = np.repeat(np.float32([1, 0]), 48)[np.newaxis] * np.ones((64, 1), np.float32)
+    found = transfer(content, [style], strength=strength, style_masks=[mask])
+    of_half, of_all = (transfer(content, [each], strength=strength) for each in (red, style))
+    # Not equal: activations near the edge depend on both halves.
+    assert np.abs(found - of_half).mean() < 0.3 * np.abs(found - of_all).mean()
+
+
 def test_features_computed_elsewhere_give_the_same_image(transfer, style, weights, decoder, waves):
     content = np.tile(waves, (2, 1, 1))[:32, :24]
     other = waves[:18]

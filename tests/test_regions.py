@@ -196,6 +196,19 @@ def test_a_region_counts_in_the_layers_that_see_it(tiny_weights, random, tile_si
         assert np.abs(result.image - content)[:, -3:].mean() > 0.1
 
 
+def test_a_region_starts_from_its_part_of_a_style(weights, random):
+    content = random.uniform(0, 255, (40, 48, 3)).astype(np.float32)
+    style = np.zeros((40, 48, 3), np.float32)
+    style[:, :24, 0] = style[:, 24:, 2] = 200
+    style += random.uniform(0, 50, style.shape).astype(np.float32)
+    left = np.repeat(np.float32([1, 0]), 24)[np.newaxis] * np.ones((40, 1), np.float32)
+    config = Config(image_size=48, style_scale=1, num_iterations=0, pyramid="none", score=False)
+    image = stylize(content, style, config, content_masks=[np.ones_like(left)],
+                    style_masks=[left], weights=weights).image  # fmt: skip
+    red, _, blue = image.mean((0, 1))
+    assert red > 4 * blue
+
+
 def test_a_soft_mask_mixes_with_the_content_once_at_all_levels(tiny_weights, random):
     content, style = random.uniform(0, 255, (2, 48, 40, 3)).astype(np.float32)
     half, whole = np.full((2, 48, 40), [[[0.5]], [[1.0]]], np.float32)

@@ -19,7 +19,6 @@ from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.masks import Mask, Region, resize_mask, resize_regions
 from nst_tf.image.resize import cover, resize
-from nst_tf.io.images import as_image
 from nst_tf.objective import targets as target_functions
 from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import Objective, StyleFeatures
@@ -363,8 +362,6 @@ class LevelBuilder:
     def _own_initial_image(self, level: Level) -> ImageArray:
         if self._inputs.initial is not None:
             return self._inputs.initial
-        if self._initial.init_file is not None:
-            return as_image(self._initial.init_file, "initial")
         if not self._inputs.regions:
             return self._initial_of_styles(level, range(len(self._inputs.styles)))
         # Each region has its own; what no region covers is the content.
@@ -373,13 +370,16 @@ class LevelBuilder:
         total = sum(region.content_mask for region in regions)
         image = content.copy()
         for region in regions:
-            own = self._initial_of_styles(level, [region.style])
+            own = self._initial_of_styles(level, [region.style], region.style_mask)
             # Where a soft edge is mixed with the content is the objective's part.
             share = region.content_mask / np.maximum(total, np.finfo(np.float32).tiny)
             image += share[:, :, np.newaxis] * (own - content)
         return np.clip(image, *PIXEL_RANGE)
 
-    def _initial_of_styles(self, level: Level, numbers: Sequence[int]) -> ImageArray:
+    def _initial_of_styles(
+        self, level: Level, numbers: Sequence[int], mask: Mask | None = None
+    ) -> ImageArray:
+        """Starts from some styles, or from what a mask shows of one."""
         content = resize(self._inputs.content, level.shape)
         if self._initial.init == "noise":
             return _noise(level.shape, self._initial.seed)
@@ -388,11 +388,13 @@ class LevelBuilder:
             style = resize(self._inputs.styles[first], level.style_shapes[first])
             return cover(style, level.shape)
         if self._initial.init == "adain":
-            return self._adain(content, level, numbers)
+            return self._adain(content, level, numbers, mask)
         return content
 
-    def _adain(self, content: ImageArray, level: Level, numbers: Sequence[int]) -> ImageArray:
-        features = [self._style_features(level, number, None) for number in numbers]
+    def _adain(
+        self, content: ImageArray, level: Level, numbers: Sequence[int], mask: Mask | None
+    ) -> ImageArray:
+        features = [self._style_features(level, n, None) for n in numbers] if mask is None else []
         known = [each.moments for each in features if each.moments is not None]
         blend_weights = self._loss.style_blend_weights if len(numbers) > 1 else ()
         return self._networks.adain(self._precision)(
@@ -401,6 +403,7 @@ class LevelBuilder:
             blend_shares(blend_weights, len(numbers)),
             self._initial.style_strength,
             style_moments=known or None,
+            style_masks=[mask] * len(numbers),
             tile_size=self.tiling.size_for,
         )
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from nst_tf import system
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
 from nst_tf.image.color import match_color_moments
+from nst_tf.image.masks import Mask, resize_mask
 from nst_tf.image.tiles import assemble, split
 from nst_tf.models.vgg19 import convolution, vgg19_features
 from nst_tf.models.weights import load_adain_decoder
@@ -156,6 +157,7 @@ class AdaIN:
         *,
         content_features: tf.Tensor | None = None,
         style_moments: Sequence[Moments] | None = None,
+        style_masks: Sequence[Mask | None] | None = None,
         tile_size: Callable[[tuple[int, int]], int] = lambda shape: 0,
     ) -> ImageArray:
         """Transfers the styles' moments of activations to a content image, then their colors.
@@ -173,6 +175,7 @@ class AdaIN:
                 The result is the same where 8 divides both sides; otherwise up to 7 pixels at the
                 right and at the bottom continue what is beside them.
             style_moments: The moments of each style's activations of "block4_conv1".
+            style_masks: What of each style counts, of its size, [h, w] in [0, 1], or None for all.
             tile_size: From height and width of an image to the longest side of the tiles in which
                 it is computed, a multiple of 16, or 0 for none.
 
@@ -188,6 +191,7 @@ class AdaIN:
                 blend_weights,
                 content_features=content_features,
                 style_moments=style_moments,
+                style_masks=style_masks,
                 tile_size=tile_size,
             )
             return self(
@@ -196,20 +200,24 @@ class AdaIN:
                 blend_weights,
                 strength - 1.0,
                 style_moments=style_moments,
+                style_masks=style_masks,
                 tile_size=tile_size,
             )
         height, width = content.shape[:2]
         excess = [(0, -height % STRIDE), (0, -width % STRIDE), (0, 0)]
         if content_features is None:
             padded = np.pad(content, excess, mode="reflect")
-            features, own = self._encoded(padded, tile_size(content.shape[:2]))
+            features = self._encoded(padded, tile_size(content.shape[:2]))
         else:
             features = np.pad(content_features[0], np.sign(excess), "symmetric")
-            own = _moments_of(features)
+        own = _moments_of(features)
+        masks = style_masks or [None] * len(styles)
         if style_moments is None:
             style_moments = [
-                self._encoded(style, tile_size(style.shape[:2]))[1] for style in styles
+                _moments_of(_inside(self._encoded(style, tile_size(style.shape[:2])), mask))
+                for style, mask in zip(styles, masks, strict=True)
             ]
+        colors = [_inside(style, mask) for style, mask in zip(styles, masks, strict=True)]
         styled = blend(style_moments, blend_weights)
 
         def rendered(strength: float) -> ImageArray:
@@ -218,7 +226,7 @@ class AdaIN:
             decoded = decoded[:height, :width]
             corrected = (1.0 - strength) * match_color_moments(decoded, content) + strength * sum(
                 weight * match_color_moments(decoded, style)
-                for weight, style in zip(blend_weights, styles, strict=True)
+                for weight, style in zip(blend_weights, colors, strict=True)
             )
             image: ImageArray = decoded + _COLOR_CORRECTION * (corrected - decoded)
             return image
@@ -228,8 +236,8 @@ class AdaIN:
             image += (1.0 - strength) * (content - rendered(0.0))
         return image
 
-    def _encoded(self, image: ImageArray, tile_size: int) -> tuple[Array, Moments]:
-        """Computes activations, [H // 8, W // 8, C], and their moments, tile by tile."""
+    def _encoded(self, image: ImageArray, tile_size: int) -> Array:
+        """Computes activations, [H // 8, W // 8, C], tile by tile."""
         if self._encode is None:
             self._encode = _encoding(
                 vgg19_features(
@@ -242,7 +250,7 @@ class AdaIN:
         tiles = split(image.shape[:2], tile_size or max(image.shape), STRIDE, _ENCODER_HALO)
         features = assemble(self._encode, image, tiles, down=STRIDE)
         system.release_memory()
-        return features, _moments_of(features)
+        return features
 
     def _decoded(
         self, features: Array, own: Moments, target: Moments, tile_size: int
@@ -255,6 +263,14 @@ class AdaIN:
         )
         system.release_memory()
         return image
+
+
+def _inside(array: Array, mask: Mask | None) -> Array:
+    """Takes what a mask shows of activations or pixels, [h, w, C]; [n, 1, C] of n positions."""
+    if mask is None:
+        return array
+    mask = resize_mask(mask, array.shape[:2])
+    return array[mask >= min(0.5, float(mask.max()))][:, np.newaxis]
 
 
 def _moments_of(features: Array) -> Moments:
