@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nst_tf.config import LossSettings
+from nst_tf.config import Config
 from nst_tf.engine.inputs import prepare
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import InputError
@@ -60,13 +60,13 @@ def full_size(content_shape, style_shapes):
 
 def styles_of(style):
     content = np.zeros((HEIGHT, WIDTH, 3))
-    return prepare(content, style, LossSettings(), full_size).styles
+    return prepare(content, style, Config(), full_size).styles
 
 
 def regions_of(masks, style_masks=()):
     image = np.full((HEIGHT, WIDTH, 3), 100.0)
     return prepare(
-        image, image, LossSettings(), full_size, content_masks=masks, style_masks=style_masks
+        image, image, Config(), full_size, content_masks=masks, style_masks=style_masks
     ).regions
 
 
@@ -228,10 +228,42 @@ def test_ARR_08_what_is_no_mask_is_refused_with_its_values(mask, text):
     assert "content mask" in message or "no such file" in message
 
 
+@pytest.mark.parametrize("kind", ["path", "Pillow"])
+def test_the_limits_and_the_color_under_transparency_are_those_of_the_settings(rgb, tmp_path, kind):
+    picture = Image.fromarray(np.dstack([rgb, LEFT.astype(np.uint8) * 255]))
+    path = tmp_path / "a.png"
+    picture.save(path)
+    given = path if kind == "path" else picture
+
+    def prepared(image=rgb, style=rgb, **changes):
+        options = {name: changes.pop(name) for name in ("initial", "content_masks")
+                   if name in changes}  # fmt: skip
+        return prepare(image, style, Config(**changes), full_size, **options)
+
+    expected = np.where(LEFT[:, :, np.newaxis], rgb, [0, 128, 0]).astype(np.float32)
+    found = prepared(given, given, initial=given, background=(0, 128, 0))
+    for image in (found.content, *found.styles, found.initial):
+        assert np.array_equal(image, expected)
+    for arguments in ({"image": given}, {"style": given}, {"initial": given},
+                      {"content_masks": given}):  # fmt: skip
+        message = refusal(lambda arguments=arguments: prepared(**arguments, max_pixels=599))
+        assert "it has more than 599 pixels; scale it down or raise max_pixels" in message
+        prepared(**arguments, max_pixels=600)
+
+
+def test_alpha_is_kept_in_files_only(rgb):
+    opaque, picture = Image.fromarray(rgb), Image.fromarray(np.dstack([rgb, LEFT * np.uint8(255)]))
+    config = Config(background="keep")
+    message = refusal(lambda: prepare(picture, rgb, config, full_size))
+    assert "the transparency of the content cannot be kept (the content image)" in message
+    white = np.where(LEFT[:, :, np.newaxis], rgb, 255)
+    assert np.array_equal(prepare(opaque, picture, config, full_size).styles, [white])
+
+
 @pytest.mark.parametrize("masks", [(), (LEFT, ~LEFT)])
 def test_a_layer_cannot_have_a_style_that_is_not_given(rgb, masks):
     def prepared(number):
-        settings = LossSettings(layer_styles={"block1_conv1": number})
+        settings = Config(layer_styles={"block1_conv1": number})
         return prepare(rgb, [rgb, rgb], settings, full_size, content_masks=masks)
 
     assert len(prepared(2).styles) == 2

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nst_tf.config import LossSettings
+from nst_tf.config import Config
+from nst_tf.config.fields import KEEP
 from nst_tf.config.schema import check_layer_styles
 from nst_tf.engine.pyramid import Level, Shape
 from nst_tf.errors import InputError
@@ -78,7 +79,7 @@ class Inputs:
 def prepare(
     content: ImageLike,
     style: ImageLike | Iterable[ImageLike],
-    settings: LossSettings,
+    config: Config,
     full_size: Callable[[Shape, Sequence[Shape]], Level],
     *,
     content_masks: MaskLike | Iterable[MaskLike] = (),
@@ -90,7 +91,7 @@ def prepare(
     Args:
         content: The content image.
         style: A style image, or a list, a tuple or an iterator of them.
-        settings: The blend weights and the color mode.
+        config: What files and Pillow images may be, the blend weights and the color mode.
         full_size: Plans the largest size in use from the shapes of content and styles, to which
             larger images are reduced.
         content_masks: For each region where it is.
@@ -103,25 +104,28 @@ def prepare(
     Raises:
         InputError: An image or mask is not one, or the numbers do not fit together.
     """
-    image = as_image(content, "content")
-    styles = [as_image(each, name) for name, each in _several(style, "style").items()]
-    start = None if initial is None else as_image(initial, "initial")
+    most, color_behind = config.max_pixels, config.background_color
+    image = as_image(content, "content", most, None if config.background == KEEP else color_behind)
+    styles = [
+        as_image(each, name, most, color_behind) for name, each in _several(style, "style").items()
+    ]
+    start = None if initial is None else as_image(initial, "initial", most, color_behind)
     largest = full_size(_shape(image), [_shape(each) for each in styles])
     image = reduce(image, largest.shape)
     styles = list(map(reduce, styles, largest.style_shapes))
     start = None if start is None else reduce(start, largest.shape)
     shapes = [_shape(each) for each in styles]
     of_content, of_styles = (
-        [as_mask(each, name) for name, each in _several(given, kind).items()]
+        [as_mask(each, name, most) for name, each in _several(given, kind).items()]
         for given, kind in ((content_masks, "content mask"), (style_masks, "style mask"))
     )
     regions = masks.build_regions(
-        of_content, of_styles, settings.style_blend_weights, image.shape[:2], shapes
+        of_content, of_styles, config.style_blend_weights, image.shape[:2], shapes
     )
     if not regions:
-        _check_blend(settings.style_blend_weights, len(styles))
-    check_layer_styles(settings.layer_styles, len(styles))
-    reduced, adjusted = color.prepare(settings.original_colors, image, styles)
+        _check_blend(config.style_blend_weights, len(styles))
+    check_layer_styles(config.layer_styles, len(styles))
+    reduced, adjusted = color.prepare(config.original_colors, image, styles)
     return Inputs(
         content=reduced,
         content_colors=image,

@@ -129,7 +129,8 @@ class Stylizer:
     def precision(self) -> str:
         """What the network computes in first, "float32" or "bfloat16"."""
         config = self.config
-        return choose_precision(config.precision, deterministic=config.deterministic)
+        chosen = choose_precision(config.precision, deterministic=config.deterministic)
+        return self._networks.precision(chosen)
 
     @property
     def device(self) -> str:
@@ -190,11 +191,11 @@ class Stylizer:
             given = inputs.prepare(
                 content,
                 style,
-                config.loss,
+                config,
                 self._full_size,
                 content_masks=content_masks,
                 style_masks=style_masks,
-                initial=initial,
+                initial=config.init_file if initial is None else initial,
             )
             given = replace(given, before=before)
             levels = self._plan(given)
@@ -273,7 +274,8 @@ class Stylizer:
         """
         with _memory_errors():
             builder, level = self._last_level(content, style, content_masks, style_masks)
-            array = as_image(image, "evaluated")
+            config = self.config
+            array = as_image(image, "evaluated", config.max_pixels, config.background_color)
             if array.shape[:2] != level.shape:
                 height, width = level.shape
                 raise InputError(
@@ -323,7 +325,7 @@ class Stylizer:
         given = inputs.prepare(
             content,
             style,
-            self.config.loss,
+            self.config,
             self._full_size,
             content_masks=content_masks,
             style_masks=style_masks,

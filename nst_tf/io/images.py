@@ -112,14 +112,20 @@ def read_mask(
     return mask, printable(note)
 
 
-def as_image(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageArray:
+def as_image(
+    value: object,
+    name: str,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    background: Color | None = decoding.WHITE,
+) -> ImageArray:
     """Converts anything that holds one image to an image array.
 
     Args:
         value: A path, a Pillow image, or a NumPy array or a tensor of any library (on the CPU), as
             `check_image` takes it.
         name: What the image is, for messages, as in "content".
-        max_pixels: The most pixels to decode of a file.
+        max_pixels: The most pixels of a file or of a Pillow image.
+        background: The color under their transparency, in sRGB; None refuses it.
 
     Returns:
         RGB [H, W, 3] in [0, 255].
@@ -129,12 +135,24 @@ def as_image(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value.item()
+    where: Path | str = f"the {name} image"
     if isinstance(value, str | os.PathLike):
-        return read(Path(os.fsdecode(value)), max_pixels)
-    if isinstance(value, Image.Image):
-        where = f"the {name} image"
-        return decoding.composited(decoding.from_pillow(value, where), where)
-    return check_image(as_array(value, name), name)
+        where = Path(os.fsdecode(value))
+        decoded = read_layers(where, max_pixels)
+    elif isinstance(value, Image.Image):
+        decoded = _from_pillow(value, where, max_pixels)
+    else:
+        return check_image(as_array(value, name), name)
+    if background is None:
+        if decoded.alpha is not None:
+            raise InputError(
+                f"the transparency of the {name} cannot be kept",
+                "a result in memory has none",
+                "give a color as background, or use nst_tf.jobs.run, which writes it",
+                where=where,
+            )
+        return decoded.rgb
+    return decoding.composited(decoded, where, background=background)
 
 
 def as_mask(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> Mask:
@@ -144,7 +162,7 @@ def as_mask(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> M
         value: A path, a Pillow image, or an array or a tensor [H, W] or [H, W, 1] of truth values,
             in [0, 1] or in [0, 255].
         name: What the mask is, for messages, as in "content mask 1".
-        max_pixels: The most pixels to decode of a file.
+        max_pixels: The most pixels of a file or of a Pillow image.
 
     Returns:
         [H, W] in [0, 1].
@@ -155,8 +173,19 @@ def as_mask(value: object, name: str, max_pixels: int = DEFAULT_MAX_PIXELS) -> M
     if isinstance(value, str | os.PathLike):
         return read_mask(Path(os.fsdecode(value)), name, max_pixels)[0]
     if isinstance(value, Image.Image):
-        return mask_from_layers(*decoding.from_pillow(value, name), name)[0]
+        return mask_from_layers(*_from_pillow(value, name, max_pixels), name)[0]
     return mask_from_array(as_array(value, name), name)
+
+
+def _from_pillow(image: Image.Image, where: object, max_pixels: int) -> Decoded:
+    if image.width * image.height > max_pixels:
+        raise InputError(
+            "cannot read the image",
+            f"it has more than {max_pixels} pixels",
+            "scale it down or raise max_pixels",
+            where=where,
+        )
+    return decoding.from_pillow(image, where)
 
 
 def as_array(value: object, name: str) -> npt.NDArray[Any]:
