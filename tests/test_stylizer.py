@@ -595,6 +595,15 @@ def test_the_image_that_a_level_starts_from_is_let_go(content, style, monkeypatc
     assert alive == [False, False]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_network_of_ones_own_has_its_own_precision(content, style, precision):
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    config = Config(image_size=32, num_iterations=1, pyramid="none", init="content",
+                    precision=other)  # fmt: skip
+    stylizer = nst_tf.Stylizer(config, network=tiny_network.tiny_features(precision))
+    assert stylizer.precision == stylizer(content, style).precision == precision
+
+
 @pytest.mark.parametrize("settings", [{"pyramid": "none"}, {"pyramid": "48:1", "init": "content"}])
 def test_the_image_of_a_preview_is_let_go(content, style, settings):
     shown, alive = [], []

@@ -70,6 +70,17 @@ class Networks:
             return self._get("objective", self._of_given_network)
         return self._get(f"objective {precision}", lambda: self._of_vgg19(precision))
 
+    def precision(self, chosen: str) -> str:
+        """Returns what is computed in: "float32" or "bfloat16", as chosen for VGG19.
+
+        Args:
+            chosen: That of VGG19. Another network has the type of its activations.
+        """
+        if self._network is None:
+            return chosen
+        types = {output.dtype for output in self.objective("float32").network.outputs}
+        return "bfloat16" if "bfloat16" in types else "float32"
+
     def adain(self, precision: str) -> AdaIN:
         """Returns the feed-forward network, computing in "float32" or "bfloat16"."""
         if self._encodes:
