@@ -336,6 +336,16 @@ def test_normalized_gradients_leave_a_weights_ratio_as_it_is(tiny_features, imag
     assert ten.content == pytest.approx(one.content, rel=1e-5)
 
 
+def test_normalized_gradients_have_their_ratio_without_a_content_loss(tiny_features, images):
+    weights = [
+        function(tiny_features, *images[:2], normalize_gradients=True, tv_weight=1e-3, **settings)
+        ._targets.weights for settings in ({}, {"content_weight": 0.0})
+    ]  # fmt: skip
+    ratios = [float(of["tv"] / of["style/block1_conv1"]) for of in weights]
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-4)
+    assert ratios[1] != pytest.approx(1e-8, rel=0.1)
+
+
 def test_an_objective_that_is_dropped_leaves_no_cycle_of_its_own(tiny_features, images):
     import weakref
 

@@ -327,11 +327,11 @@ class LevelBuilder:
             "tv": self._loss.tv_weight,
         }
         effects = {kind: lengths[kind] / (by_weight[kind] or 1.0) for kind in lengths}
-        scales = {
-            kind: _GRADIENTS_ON_NOISE[kind] * effects["content"] / effects[kind]
-            for kind in effects
-            if effects[kind] and effects["content"]
+        # How much larger each is than usual; the first that is there keeps its weight.
+        excess = {
+            kind: effect / _GRADIENTS_ON_NOISE[kind] for kind, effect in effects.items() if effect
         }
+        scales = {kind: next(iter(excess.values())) / each for kind, each in excess.items()}
         return targets._replace(weights=self._weights(scales))
 
     def _weights(self, scales: Mapping[str, float] | None = None) -> dict[str, tf.Tensor]:
