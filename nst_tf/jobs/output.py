@@ -22,7 +22,7 @@ from nst_tf.errors import InputError, MachineError, warn
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray, Pixels, quantize
 from nst_tf.image.masks import Mask
 from nst_tf.io import images
-from nst_tf.jobs.provenance import Facts, differences
+from nst_tf.jobs.provenance import Facts, differences, input_files
 from nst_tf.jobs.record import read_record
 
 _MAX_NAME = 255
@@ -135,10 +135,10 @@ class Occupant:
             made = recall_config(settings, self.path)
         except InputError:
             return False
-        files = _input_files(config)
+        files = input_files(config)
         if settings_affecting_result(made) != settings_affecting_result(config):
             return False
-        if [*map(os.path.realpath, _input_files(made))] != [*map(os.path.realpath, files)]:
+        if [*map(os.path.realpath, input_files(made))] != [*map(os.path.realpath, files)]:
             return False
         made_at = self.path.stat().st_mtime
         return all(file.exists() and file.stat().st_mtime <= made_at for file in files)
@@ -174,14 +174,6 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _input_files(config: Config) -> list[Path]:
-    named = (
-        config.content_image, *config.style_image, *config.content_masks, *config.style_masks,
-        config.init_file, Path(config.weights),
-    )  # fmt: skip
-    return [path for path in named if path is not None and path.is_absolute()]
-
-
 def check_output(config: Config, overwrite: bool) -> None:
     """Refuses an output file that cannot be written, or that would replace somebody's file.
 
@@ -198,7 +190,7 @@ def check_output(config: Config, overwrite: bool) -> None:
     if why := _obstacle(path):
         raise MachineError("cannot write the image", why, _ANOTHER, where=path)
     check_folder(path.parent, _ANOTHER)
-    for file in _input_files(config):
+    for file in input_files(config):
         if file.exists() and path.exists() and file.samefile(path):
             raise InputError(
                 "the output would replace an input", f"both are {file}", _ANOTHER, where=path
