@@ -30,7 +30,7 @@ _FEED_FORWARD = 0.35
 """What is computed beside evaluations, relative to one of as many pixels: a pass of the network
 without its derivative, and one of the encoder or the decoder of the feed-forward network."""
 
-_SPEED = {"float32": 0.95, "bfloat16": 1.6}
+_SPEED = {"float32": 0.95, "bfloat16": 1.5}
 _SPEED_WITHOUT_AVX512 = 0.6
 """Speed of an evaluation, relative to that of a float32 matrix product; and on x86 processors
 without AVX-512, for which oneDNN has other convolutions."""
