@@ -592,12 +592,12 @@ def test_RUN_48_a_process_that_dies_costs_its_image_a_second_try_and_the_others_
 def test_RUN_48_a_process_that_dies_again_is_a_failure_of_its_image(tmp_path, monkeypatch):
     run_pictures = pictures(small(), variants=combinations({"seed": [1, 2]}), output_dir=tmp_path)
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, nst_tf.jobs.runner as runner\n"
-        "read = runner.read_inputs\n"
+        "import os, nst_tf.jobs.planning as planning\n"
+        "read = planning.read_inputs\n"
         "def dying(config):\n"
         "    if config.seed == 1: os.kill(os.getpid(), 9)\n"
         "    return read(config)\n"
-        "runner.read_inputs = dying\n"
+        "planning.read_inputs = dying\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     outcomes = batch.run(run_pictures, workers=1)

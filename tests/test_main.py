@@ -19,7 +19,11 @@ import nst_tf
 from nst_tf import events, jobs
 from nst_tf.cli import command, signals
 from nst_tf.cli.supervisor import run_in_subprocess
+from nst_tf.config import Config
+from nst_tf.errors import MachineError
+from nst_tf.jobs import planning
 from nst_tf.main import main
+from nst_tf.models import backend
 from tests.command import CONTENT, ROOT, STYLE, environment, error_line, run
 
 
@@ -209,6 +213,37 @@ def test_CMD_15_dry_run_refuses_what_the_run_would_after_the_settings(capsys, tm
     captured = capsys.readouterr()
     assert "content_image: " in captured.out and "# " not in captured.out
     assert "no such file" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--weights=none.npz"], "cannot read the weights"),
+        (["--weights=text.npz"], "cannot use the weights"),
+        (["--sweep=seed=1,2", "--contact_sheet=x.xyz"], "x.xyz"),
+        (["--sweep=seed=1,2", "--contact_sheet=text.npz"], "text.npz"),
+        (["--sweep=seed=1,2", "--cell_size=4"], "cell_size is too small"),
+    ],
+)
+def test_CMD_15_dry_run_checks_weights_and_the_contact_sheet(
+    capsys, monkeypatch, tmp_path, flags, text
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.npz").write_text("no weights")
+    argv = [str(CONTENT), str(STYLE), "--image_size=64", "--pyramid=none", *flags]
+    for more in (["--dry_run"], []):
+        assert main([*argv, *more]) == 2
+        assert text in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["text.npz"]
+
+
+def test_CMD_15_dry_run_refuses_another_backend_of_keras(monkeypatch, tmp_path):
+    monkeypatch.setattr(backend, "_configured_backend", lambda: "torch")
+    monkeypatch.delitem(sys.modules, "keras", raising=False)
+    config = Config(content_image=CONTENT, style_image=STYLE, output_image=tmp_path / "x.png")
+    for work in (planning.plan, jobs.run):
+        with pytest.raises(MachineError, match="KERAS_BACKEND=tensorflow"):
+            work(config)
 
 
 def test_CMD_10_the_content_s_own_size_is_planned(capsys, monkeypatch, tmp_path):

@@ -224,6 +224,13 @@ def test_WEB_05_what_is_no_image_is_refused_with_the_text_of_the_command(client,
     assert client.get("/about").status_code == 200
 
 
+def test_a_plan_does_not_depend_on_the_settings_of_keras(tmp_path, monkeypatch):
+    """As the process that makes the picture does not."""
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    config = Config(content_image=PHOTO, style_image=PHOTO, output_image=tmp_path / "x.png")
+    assert checks.plan_job(config).width == config.image_size
+
+
 @pytest.mark.skipif(os.name != "posix", reason="there are no limits of memory here")
 def test_WEB_05_memory_is_limited_while_an_upload_is_decoded(client, server, monkeypatch):
     monkeypatch.setattr(checks, "_MEMORY_BYTES", 2**29)

@@ -38,9 +38,7 @@ def run(
         StoppedError: A signal asked for the end.
         BatchError: Images failed.
     """
-    report = None
-    if batch.contact_sheet is not None:
-        report = Report(batch.pictures, batch.contact_sheet, batch.cell_size, overwrite=overwrite)
+    report = _report(batch, overwrite)
     with display(len(batch.pictures)) as callback:
         outcomes = run_pictures(
             batch.pictures,
@@ -75,8 +73,11 @@ def print_plan(batch: BatchCommand, *, overwrite: bool = False) -> None:
         overwrite: As for `nst_tf.jobs.run`.
 
     Raises:
+        InputError: The contact sheet would be refused.
+        MachineError: Another file has its name.
         BatchError: Images would be refused.
     """
+    _report(batch, overwrite)
     refused: list[tuple[str, str]] = []
     for picture in batch.pictures:
         name = picture.config.output_image.name
@@ -86,6 +87,13 @@ def print_plan(batch: BatchCommand, *, overwrite: bool = False) -> None:
             refused.append((name, str(error)))
     _print_table(refused)
     _raise_for(len(refused), len(batch.pictures))
+
+
+def _report(batch: BatchCommand, overwrite: bool) -> Report | None:
+    """Checks and returns what a sweep writes beside its images; None where nothing is swept."""
+    if batch.contact_sheet is None:
+        return None
+    return Report(batch.pictures, batch.contact_sheet, batch.cell_size, overwrite=overwrite)
 
 
 def _print_table(failed: Sequence[tuple[str, str]]) -> None:

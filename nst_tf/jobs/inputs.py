@@ -218,7 +218,7 @@ def _read_reduced(
 
 
 def load_weights(
-    config: Config, executor: Executor
+    config: Config, executor: Executor | None
 ) -> tuple[str, Future[weights.Parameters] | None]:
     """Starts to read the network's weights.
 
@@ -228,7 +228,7 @@ def load_weights(
 
     Args:
         config: `weights` and `weights_sha256`.
-        executor: Reads the weights of the package.
+        executor: Reads the weights of the package; None where nothing is to be computed.
 
     Returns:
         The SHA-256 of the file, and the weights; None where they are left to what needs them.
@@ -237,9 +237,10 @@ def load_weights(
         InputError: The file cannot be used.
         MachineError: The download failed.
     """
-    if config.weights == "normalised" and not config.weights_sha256 and "keras" in sys.modules:
-        return weights.PACKAGED_SHA256, None
-    future = executor.submit(weights.load_vgg19, config.weights, config.weights_sha256)
     if config.weights == "normalised":
-        return weights.PACKAGED_SHA256, future
+        if executor is None or ("keras" in sys.modules and not config.weights_sha256):
+            return weights.PACKAGED_SHA256, None
+        return weights.PACKAGED_SHA256, executor.submit(weights.load_vgg19, config.weights)
+    future: Future[weights.Parameters] = Future()
+    future.set_result(weights.load_vgg19(config.weights, config.weights_sha256))
     return future.result().sha256, future

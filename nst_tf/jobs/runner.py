@@ -19,16 +19,17 @@ from nst_tf.events import Callback, Event, Failed, Losses, Planned, PlannedLevel
 from nst_tf.image.arrays import quantize
 from nst_tf.io import files
 from nst_tf.io.encoding import is_lossless
-from nst_tf.jobs import loss_plot, output, places, tensorboard, timelapse
+from nst_tf.jobs import loss_plot, output, places, timelapse
 from nst_tf.jobs.callbacks import CallbackList, RunFolderWriter
-from nst_tf.jobs.estimate import ResourceEstimate, check_memory, estimate
-from nst_tf.jobs.inputs import Inputs, load_weights, read_inputs
+from nst_tf.jobs.estimate import ResourceEstimate
+from nst_tf.jobs.inputs import Inputs
 from nst_tf.jobs.places import Place
+from nst_tf.jobs.planning import check
 from nst_tf.jobs.provenance import environment, fingerprint
 from nst_tf.jobs.record import make_record
 from nst_tf.jobs.result import JobResult, Resume, Status
 from nst_tf.jobs.resume import Plan, find, next_number
-from nst_tf.models.backend import check_backend, import_keras
+from nst_tf.models.backend import import_keras
 from nst_tf.models.weights import Parameters
 from nst_tf.optimizers.result import StopReason
 
@@ -110,16 +111,9 @@ def _run(
 ) -> JobResult:
     """Checks the job, takes a place for it, and runs it."""
     global _largest_job
-    output.check_output(config, overwrite)
-    timelapse.check(config)
-    tensorboard.check(config)
-    system.check_versions()
-    check_backend()
-    inputs = read_inputs(config)
-    output.check_space(config, inputs.shape)
-    expected = estimate(inputs.levels, config)
-    check_memory(expected, max(inputs.shape), config, _reusable_memory())
-    sha256, weights = load_weights(config, executor)
+    inputs, expected, sha256, weights = check(
+        config, executor, overwrite=overwrite, reusable=_reusable_memory()
+    )
     facts = fingerprint(config, inputs.by_name(), sha256)
     plan = Plan(config, facts, inputs.levels, expected.tile_size)
     found = None
@@ -129,7 +123,6 @@ def _run(
     if found is not None and found.is_complete:
         occupant = found.occupant
         return JobResult(occupant.path, occupant.record, None, "nothing to do")
-    output.check_settings(config)
     with places.claim(plan, found, overwrite=overwrite) as place:
         notes = (*place.notes, *inputs.notes)
         if resume is True and found is None:

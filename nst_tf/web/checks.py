@@ -22,6 +22,7 @@ from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import reduce
 from nst_tf.io import files, images
 from nst_tf.jobs.planning import plan
+from nst_tf.models.backend import take_process
 
 MAX_PIXELS = 64_000_000
 """The most pixels of an upload."""
@@ -204,6 +205,7 @@ def _limit_processor() -> None:
 def main() -> None:
     """Answers one request."""
     _limit_processor()
+    take_process()
     request = json.loads(sys.stdin.buffer.read())
     action = _ACTIONS[request.pop("do")]
     try:
