@@ -506,6 +506,29 @@ def test_CMD_09_a_preset_in_python_wins_likewise(tmp_path):
         config.replace(preset="quick")
 
 
+@pytest.mark.parametrize(
+    ("argv", "name", "expected"),
+    [
+        (["--style_weight=1e6", "--sweep=strength=0.5,1"], "style_weight", [1e6, 1e6]),
+        (["--style_weight=1e6", "--sweep=strength=0.5,1"], "style_strength", [0.5, 1]),
+        (["--num_iterations=5", "--sweep=preset=draft,fine"], "num_iterations", [5, 5]),
+        (["--num_iterations=5", "--sweep=preset=draft,fine"], "pyramid", ["none", "auto"]),
+        (["--num_iterations=5", "--sweep=preset=draft,fine", "--sweep=num_iterations=6,7"],
+         "num_iterations", [6, 7, 6, 7]),
+        (["--strength=0.5", "--sweep=style_weight=1,2"], "style_weight", [1, 2]),
+        (["--style_weight=1e6", "--sweep=strength=1.5", "--sweep=style_weight=7"],
+         "style_weight", [7]),
+        (["--image_size=64", "--sweep=print_size=42cm"], "image_size", ["print"]),
+        (["--sweep=strength=0.5,1"], "style_weight", [12500, 1e5]),
+    ],
+)  # fmt: skip
+def test_CMD_09_a_sweep_counts_as_a_flag(tmp_path, argv, name, expected):
+    (tmp_path / "x.yaml").write_text("style_weight: 3.0\nnum_iterations: 9\n")
+    for more in ([], [f"--config={tmp_path / 'x.yaml'}"]):
+        batch = flags.parse([*FILES, *argv, *more]).batch
+        assert [getattr(picture.config, name) for picture in batch.pictures] == expected
+
+
 def test_CMD_10_image_size_may_be_that_of_the_content():
     got = config("--image_size=content")
     assert got.image_size == "content"

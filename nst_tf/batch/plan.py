@@ -5,12 +5,12 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nst_tf.config import Config
-from nst_tf.config.schema import joint_name, name_part, require_files
+from nst_tf.config.schema import brought_by, joint_name, name_part, require_files
 from nst_tf.errors import InputError, did_you_mean
 from nst_tf.io import images
 from nst_tf.jobs.output import run_folder
@@ -187,6 +187,7 @@ def pictures(
     *,
     each: bool = False,
     variants: Sequence[Variant] = (),
+    given: Collection[str] = (),
     output_dir: str | Path = ".",
     suffix: str = ".png",
 ) -> list[Picture]:
@@ -201,6 +202,8 @@ def pictures(
         styles: The style images; by default those of `config`.
         each: Whether each style makes images of its own; otherwise all blend in each image.
         variants: The settings in which images differ.
+        given: The names of settings of `config` that take precedence over what a preset or a
+            strength of a variant brings.
         output_dir: The folder of the results.
         suffix: That of the results, which decides their format.
 
@@ -232,9 +235,11 @@ def pictures(
         pair = joint_name(content_names[content], [style_names[style] for style in group])
         for variant, part in zip(variants or [Variant("", {}, {})], parts or [""], strict=True):
             name = f"{pair}_{part}" if part else pair
+            brought = brought_by(variant.settings)
             own = {
                 "content_image": content,
                 "style_image": group,
+                **{setting: getattr(config, setting) for setting in given if setting in brought},
                 **variant.settings,
                 "output_image": Path(output_dir) / f"{name}{suffix}",
             }

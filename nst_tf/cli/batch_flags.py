@@ -1,6 +1,6 @@
 """The flags of a batch: several images and sweeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,12 +34,14 @@ class Asked:
         styles: The style images that make images of their own; none where they blend.
         each: Whether each style makes images of its own.
         flags: The values of `BATCH_FLAGS` that are given.
+        settings: The names of the settings that are given as flags.
     """
 
     contents: Sequence[Path]
     styles: Sequence[Path]
     each: bool
     flags: Mapping[str, Any]
+    settings: Collection[str]
 
 
 class BatchCommand(NamedTuple):
@@ -106,7 +108,7 @@ def take_files(given: dict[str, Any], flags: Mapping[str, Any], *, each: bool) -
     styles: list[Path] = []
     if each and "style_image" in given:
         styles = [Path(expand_home(str(style))).absolute() for style in given.pop("style_image")]
-    return Asked(contents, styles, each, flags)
+    return Asked(contents, styles, each, flags, tuple(given))
 
 
 def _stands_for_several(word: str) -> bool:
@@ -141,6 +143,7 @@ def plan_batch(config: Config, asked: Asked) -> BatchCommand:
         asked.styles,
         each=asked.each,
         variants=variants if "sweep" in flags else (),
+        given=asked.settings,
         output_dir=output_dir,
         suffix=suffix,
     )

@@ -79,8 +79,20 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
         precedence.
     """
     values = {name: plain(value) for name, value in values.items()}
-    preset, strength = _of_preset(values.get("preset")), _of_strength(values.get("strength"))
-    return {**preset, **strength, **_of_size(values), **values}
+    return {**brought_by(values), **_of_size(values), **values}
+
+
+def brought_by(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a preset and a strength stand for.
+
+    Args:
+        values: Values by the name of their setting; `preset` and `strength` may be among them.
+
+    Returns:
+        The values of other settings, by name; none where neither is given.
+    """
+    preset, strength = (plain(values.get(name)) for name in ("preset", "strength"))
+    return {**_of_preset(preset), **_of_strength(strength)}
 
 
 def _of_preset(preset: object) -> dict[str, Any]:
