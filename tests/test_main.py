@@ -21,6 +21,7 @@ from nst_tf.cli import command, signals
 from nst_tf.cli.supervisor import run_in_subprocess
 from nst_tf.config import Config
 from nst_tf.errors import MachineError
+from nst_tf.io import download
 from nst_tf.jobs import planning
 from nst_tf.main import main
 from nst_tf.models import backend
@@ -235,6 +236,13 @@ def test_CMD_15_dry_run_checks_weights_and_the_contact_sheet(
         assert main([*argv, *more]) == 2
         assert text in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["text.npz"]
+
+
+def test_CMD_15_dry_run_downloads_nothing(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "cached", lambda *arguments: pytest.fail("downloaded"))
+    argv = [str(CONTENT), str(STYLE), "--image_size=64", "--pyramid=none", "--weights=imagenet"]
+    assert main([*argv, "--dry_run"]) == 0
 
 
 def test_CMD_15_dry_run_refuses_another_backend_of_keras(monkeypatch, tmp_path):

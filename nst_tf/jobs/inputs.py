@@ -228,10 +228,12 @@ def load_weights(
 
     Args:
         config: `weights` and `weights_sha256`.
-        executor: Reads the weights of the package; None where nothing is to be computed.
+        executor: Reads the weights of the package; None where nothing is to be computed, for
+            which nothing is downloaded.
 
     Returns:
-        The SHA-256 of the file, and the weights; None where they are left to what needs them.
+        The SHA-256 of the file, "" where it is not here yet; and the weights, None where they are
+        left to what needs them.
 
     Raises:
         InputError: The file cannot be used.
@@ -241,6 +243,8 @@ def load_weights(
         if executor is None or ("keras" in sys.modules and not config.weights_sha256):
             return weights.PACKAGED_SHA256, None
         return weights.PACKAGED_SHA256, executor.submit(weights.load_vgg19, config.weights)
+    if config.weights == "imagenet" and executor is None:
+        return "", None
     future: Future[weights.Parameters] = Future()
     future.set_result(weights.load_vgg19(config.weights, config.weights_sha256))
     return future.result().sha256, future
