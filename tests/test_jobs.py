@@ -322,7 +322,7 @@ def interrupted(output, facts):
 
 def test_RUN_24_other_versions_go_on_with_a_warning(tmp_path, caplog):
     here = provenance.environment(small(tmp_path / "o.png"))
-    elsewhere = {**here, "scipy": "1.99", "cores": "64"}
+    elsewhere = {**here, "nst_tf": "0.0.9", "scipy": "1.99", "cores": "64"}
     (tmp_path / "o.png.run").mkdir()
     point = Checkpoint(3, {"weights": "ab"}, elsewhere, 4, state())
     checkpoint.save(tmp_path / "o.png.run", point)
@@ -330,7 +330,7 @@ def test_RUN_24_other_versions_go_on_with_a_warning(tmp_path, caplog):
         found = interrupted(tmp_path / "o.png", {"weights": "ab"}).checkpoint()
     assert found.number == 3
     assert [record.message for record in caplog.records] == [
-        "the continuation will not be bit-identical: scipy, cores changed"
+        "the continuation will not be bit-identical: nst_tf, scipy, cores changed"
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+import nst_tf
 from nst_tf import system
 from nst_tf.config import Config
 from nst_tf.config.files import settings_affecting_result
@@ -51,14 +52,19 @@ def input_files(config: Config) -> list[Path]:
 
 
 def environment(config: Config, tile_size: int = 0) -> Facts:
-    """Collects what computes: versions of packages, the processor, its cores, the threads.
+    """Collects what computes: versions, also of nst_tf, the processor, its cores, the threads.
 
     Args:
         config: The threads, and who computes tiles.
         tile_size: The longest side of tiles in pixels; 0 where no image has any.
     """
     threads = config.threads or int(os.environ.get(system.THREADS_VARIABLES[0], 0))
-    facts = {**system.versions(), **system.processor(), "threads": str(threads)}
+    facts = {
+        "nst_tf": nst_tf.__version__,
+        **system.versions(),
+        **system.processor(),
+        "threads": str(threads),
+    }
     if tile_size:
         by_workers = "yes" if config.workers or config.cluster else "no"
         facts |= {"tile_size": str(tile_size), "worker processes": by_workers}
