@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nst_tf import Stylizer, jobs, optimizers
 from nst_tf.config import Config
@@ -551,6 +552,27 @@ def test_OUT_18_an_interrupted_run_may_end_earlier_than_was_planned(tmp_path):
         find(path, RED, num_iterations=2).checkpoint()
 
 
+def test_RUN_26_a_finished_image_with_other_metadata_is_not_what_is_asked_for(tmp_path):
+    path = tmp_path / "x.png"
+    work(path, RED)
+    work(tmp_path / "x-2.png", RED, finished=False, num_iterations=9)
+    assert find(path, RED, print_iter=3).is_complete
+    for changes in (
+        {"metadata": "none"},
+        {"dpi": 300},
+        {"print_size": "20cm", "image_size": "print"},
+    ):
+        found = find(path, RED, **changes)
+        assert (found.is_complete, found.is_interrupted) == (False, False)
+        assert found.checkpoint().iterations == 3
+    assert work(path, RED, metadata="none", resumed=True) == path
+    assert images.settings_of(path) is None
+    assert work(path, RED, metadata="none", resumed=True) is None
+    assert work(path, RED, metadata="none", dpi=300, resumed=True) == path
+    (run_folder(path) / "config.yaml").unlink()
+    assert find(path, RED, dpi=72).is_complete  # where nothing is known
+
+
 @pytest.mark.parametrize("how", ["removed", "damaged"])
 def test_OUT_19_without_a_final_state_more_iterations_begin_anew(tmp_path, caplog, how):
     path = tmp_path / "x.png"
@@ -754,6 +776,23 @@ def test_OUT_17_a_finished_job_goes_on_with_more_iterations(tmp_path):
     path.unlink()  # it is made again from its final state
     assert jobs.run(longer, resume=True).path == path
     assert pixels(path) == pixels(whole.path)
+
+
+@pytest.mark.parametrize("keep_state", [True, False])
+def test_RUN_26_a_finished_job_writes_its_image_again_with_other_metadata(tmp_path, keep_state):
+    path = tmp_path / "x.png"
+    config = small(path, num_iterations=3, keep_state=keep_state)
+    jobs.run(config)
+    before = pixels(path)
+    other = config.replace(metadata="none", dpi=300)
+    events = []
+    done = jobs.run(other, resume=True, callbacks=[events.append])
+    assert (done.status, done.path, names(tmp_path)) == ("finished", path, ["x.png", "x.png.run"])
+    assert any(isinstance(event, Iteration) for event in events) is not keep_state
+    assert pixels(path) == before and images.settings_of(path) is None
+    with Image.open(path) as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+    assert jobs.run(other, resume=True).status == "nothing to do"
 
 
 def test_OUT_19_the_final_state_can_be_left_out(tmp_path):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nst_tf.config import Config
+from nst_tf.config import Config, load_config
 from nst_tf.config.fields import coarse_levels
 from nst_tf.engine import pyramid
 from nst_tf.engine.pyramid import Level
@@ -52,7 +52,7 @@ class Found:
     Attributes:
         plan: What is computed in all; of the coarse levels, what the run began with.
         occupant: Where the run is.
-        is_complete: Whether it has the image that is asked for.
+        is_complete: Whether it has the file that is asked for.
         is_interrupted: Whether it goes on from a checkpoint, and not from its final state.
     """
 
@@ -96,7 +96,7 @@ def find(
     """Finds the run that a job goes on with.
 
     An interrupted run of the same job comes first, then a finished one, then those that differ in
-    `num_iterations` only.
+    `num_iterations` only. A finished one whose file has other metadata is no complete one.
 
     Args:
         plan: What is to be computed.
@@ -110,7 +110,7 @@ def find(
     Raises:
         InputError: There are runs of other jobs only, or the checkpoints are damaged.
     """
-    found: list[Found] = []
+    found: list[tuple[tuple[bool, ...], Found]] = []
     others: list[tuple[Path, list[str]]] = []
     for occupant in occupants:
         saved = checkpoint.newest_fingerprint(occupant.folder)
@@ -127,12 +127,14 @@ def find(
                 others.append((occupant.folder, differences(saved, plan.fingerprint)))
             continue
         equal = not differences(saved, whole.fingerprint)
-        is_complete = equal and not is_interrupted and occupant.is_finished
-        found.append(Found(whole, occupant, is_complete, is_interrupted))
+        is_finished = equal and not is_interrupted and occupant.is_finished
+        is_complete = is_finished and _has_metadata(occupant, plan.config)
+        run = Found(whole, occupant, is_complete, is_interrupted)
         if equal and is_interrupted:
-            return found[-1]
+            return run
+        found.append(((equal, is_complete, is_interrupted), run))
     if found:
-        return max(found, key=lambda each: (each.is_complete, each.is_interrupted))
+        return max(found, key=lambda each: each[0])[1]
     if others and not overwrite:
         folder, changed = others[0]
         raise InputError(
@@ -142,6 +144,14 @@ def find(
             where=folder,
         )
     return None
+
+
+def _has_metadata(occupant: Occupant, config: Config) -> bool:
+    """Whether a finished file has the metadata asked for; True where they are not known."""
+    with contextlib.suppress(InputError):
+        made = load_config(occupant.folder / "config.yaml")
+        return (made.metadata, made.print_dpi) == (config.metadata, config.print_dpi)
+    return True
 
 
 def continued(plan: Plan, saved: Facts) -> Plan | None:
