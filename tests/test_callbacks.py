@@ -132,8 +132,8 @@ def test_a_full_disk_costs_no_row_once_there_is_space_again(tmp_path, caplog, mo
     assert rows(path) == [1, 2, 3]
 
 
-def snapshots(folder, every=5, keep=0):
-    return Snapshots(folder, every, keep, num_iterations=100, encode=lambda pixels: bytes(pixels))
+def snapshots(folder, every=5, keep=0, **options):
+    return Snapshots(folder, every, keep, 100, lambda pixels: bytes(pixels), **options)
 
 
 def test_snapshots_come_when_they_are_due_and_sort_by_name(tmp_path):
@@ -144,7 +144,6 @@ def test_snapshots_come_when_they_are_due_and_sort_by_name(tmp_path):
         "iteration-005.png",
         "iteration-010.png",
     ]
-    assert write.latest == tmp_path / "iteration-010.png"
 
 
 def test_RUN_28_only_the_last_snapshots_are_kept(tmp_path):
@@ -155,6 +154,23 @@ def test_RUN_28_only_the_last_snapshots_are_kept(tmp_path):
         "iteration-004.png",
         "iteration-005.png",
     ]
+
+
+def test_RUN_28_a_continued_run_counts_the_snapshots_of_its_beginning(tmp_path):
+    def kept():
+        return sorted(path.name for path in tmp_path.glob("iteration-*"))
+
+    for name in ("iteration-7.png", "iteration-8.png", "iteration-012.png", "iteration-x.png"):
+        (tmp_path / name).write_bytes(b"of the run that goes on, and of somebody else")
+    write = snapshots(tmp_path, every=1, keep=3, continued=True)
+    write(iteration(9))  # that of iteration 12 comes again
+    write(iteration(10))
+    names = ["iteration-009.png", "iteration-010.png", "iteration-8.png", "iteration-x.png"]
+    assert kept() == names
+    snapshots(tmp_path, every=1, keep=1)(iteration(1))  # a run that begins
+    assert kept() == ["iteration-001.png", *names]
+    snapshots(tmp_path, every=1, keep=1, continued=True)(iteration(11))
+    assert kept() == ["iteration-011.png", "iteration-x.png"]
 
 
 def test_an_image_that_is_not_due_is_not_copied(tmp_path):
@@ -186,7 +202,7 @@ def test_the_latest_image_has_one_size_and_is_written_every_five_seconds(tmp_pat
     first.write_bytes(b"first")
     latest = Latest(path, (6, 10), lambda pixels: pixels.tobytes())
     latest(Preview(np.zeros((6, 10, 3), np.float32), first))
-    assert path.read_bytes() == b"first"
+    assert path.read_bytes() == b"first" and latest.saved == path
     clock[0] = 104.9
     latest(iteration(1))
     assert path.read_bytes() == b"first"
@@ -218,7 +234,7 @@ def test_RUN_07_a_latest_image_that_cannot_be_written_is_one_warning(tmp_path, c
     latest = Latest(tmp_path / "missing" / "latest.png", (3, 5), lambda pixels: b"image", every=0.0)
     for number in (1, 2, 3):
         latest(iteration(number))
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 1 and latest.saved is None
     assert caplog.records[0].message.startswith("latest.png is not kept fresh from here on: ")
 
 

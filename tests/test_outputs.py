@@ -831,6 +831,19 @@ def test_OUT_15_an_encoder_that_fails_costs_no_work(tmp_path, monkeypatch, caplo
     assert not any(isinstance(event, Iteration) for event in seen)
 
 
+def test_RUN_06_the_latest_image_is_named_where_the_result_cannot_be_saved(tmp_path, monkeypatch):
+    encode = images.encode
+
+    def broken(pixels, suffix, *arguments, **options):
+        if suffix == ".jpg":
+            raise ValueError("no encoder")
+        return encode(pixels, suffix, *arguments, **options)
+
+    monkeypatch.setattr(images, "encode", broken)
+    with pytest.raises(MachineError, match=r"no encoder; the latest image is .*latest\.png; then"):
+        jobs.run(small(tmp_path / "x.jpg", num_iterations=2))
+
+
 def test_OUT_13_a_jpeg_with_64_styles_in_long_paths_is_saved(tmp_path, caplog):
     folder = tmp_path / ("x" * 200) / ("y" * 200) / ("z" * 200) / ("w" * 200) / ("v" * 200)
     folder.mkdir(parents=True)

@@ -2,8 +2,8 @@
 
 import itertools
 import math
+import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,9 +148,7 @@ class Snapshots:
         keep: The number of snapshots to keep; 0 for all.
         num_iterations: The last iteration, for names that sort.
         encode: Encodes 8-bit pixels as PNG.
-
-    Attributes:
-        latest: The file saved last, or None.
+        continued: Whether those of an earlier run count, which goes on.
     """
 
     def __init__(
@@ -160,12 +158,13 @@ class Snapshots:
         keep: int,
         num_iterations: int,
         encode: Callable[[Pixels], bytes],
+        *,
+        continued: bool = False,
     ) -> None:
-        self.latest: Path | None = None
         self._folder = folder
         self._every = every
         self._keep = keep
-        self._kept: deque[Path] = deque()
+        self._kept = _snapshots(folder) if continued else {}
         self._digits = len(str(num_iterations))
         self._encode = encode
 
@@ -188,16 +187,24 @@ class Snapshots:
         """Saves the image of an `Iteration` when one is due."""
         if not isinstance(event, Iteration) or not self._every or event.iteration % self._every:
             return
+        later = [number for number in self._kept if number >= event.iteration]
+        for number in later:  # the optimizer continues from earlier
+            self._kept.pop(number).unlink(missing_ok=True)
         name = f"iteration-{event.iteration:0{self._digits}d}.png"
-        self._kept.append(self._save(name, event.image))
-        if self._keep and len(self._kept) > self._keep:
-            self._kept.popleft().unlink(missing_ok=True)
+        self._kept[event.iteration] = self._save(name, event.image)
+        while self._keep and len(self._kept) > self._keep:
+            self._kept.pop(min(self._kept)).unlink(missing_ok=True)
 
     def _save(self, name: str, image: ImageArray) -> Path:
         path = self._folder / name
         files.atomic_write(path, self._encode(quantize(image)))
-        self.latest = path
         return path
+
+
+def _snapshots(folder: Path) -> dict[int, Path]:
+    """Finds the snapshots in a run folder, by the number of their iteration."""
+    found = {path: re.fullmatch(r"iteration-(\d+)\.png", path.name) for path in folder.iterdir()}
+    return {int(match[1]): path for path, match in found.items() if match}
 
 
 class Latest:
@@ -211,6 +218,9 @@ class Latest:
         shape: Height and width of the result, to which images of coarse levels are enlarged.
         encode: Encodes 8-bit pixels as PNG.
         every: Seconds between two images.
+
+    Attributes:
+        saved: The file, once it is written; None before.
     """
 
     def __init__(
@@ -220,6 +230,7 @@ class Latest:
         encode: Callable[[Pixels], bytes],
         every: float = 5.0,
     ) -> None:
+        self.saved: Path | None = None
         self._path = path
         self._shape = shape
         self._encode = encode
@@ -258,6 +269,7 @@ class Latest:
             warn(f"{self._path.name} is not kept fresh from here on: {error}")
             self._due_at = math.inf
             return
+        self.saved = self._path
         after = time.monotonic()
         self._due_at = after + max(self._every, (after - before) / _SAVING_SHARE)
 
@@ -383,7 +395,9 @@ class RunFolderWriter:
             )
 
         num_iterations = sum(level.num_iterations for level in levels)
-        self.snapshots = Snapshots(folder, every, keep, num_iterations, encode)
+        self.snapshots = Snapshots(
+            folder, every, keep, num_iterations, encode, continued=begun is not None
+        )
         self.latest = Latest(folder / "latest.png", levels[-1].shape, encode)
         self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
         self.timelapse = None

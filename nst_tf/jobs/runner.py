@@ -279,11 +279,11 @@ class _Job:
         try:
             self.place.save(encode, finished=finished)
         except Exception as error:  # an encoder, too, may raise anything after hours of work
-            latest = writer.snapshots.latest
+            latest = writer.latest.saved
             why = str(error) if isinstance(error, NstError) else f"{type(error).__name__}: {error}"
             raise MachineError(
                 "the result could not be saved",
-                f"{why}; the last snapshot is {latest}" if latest else why,
+                f"{why}; the latest image is {latest}" if latest else why,
                 "then go on with --resume, which begins at the last checkpoint",
             ) from error
 
