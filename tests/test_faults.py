@@ -232,6 +232,16 @@ def test_RUN_27_a_lock_that_is_a_link_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_bytes() == OLD
 
 
+def test_RUN_27_a_link_that_another_user_made_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "precious").write_bytes(OLD)
+    (tmp_path / "run.json").symlink_to(tmp_path / "precious")
+    own = os.geteuid()
+    monkeypatch.setattr("os.geteuid", lambda: own + 1)
+    files.atomic_write(tmp_path / "run.json", NEW)
+    assert (tmp_path / "precious").read_bytes() == OLD
+    assert (tmp_path / "run.json").read_bytes() == NEW
+
+
 SAVE_ONCE = """
 import sys
 from pathlib import Path

@@ -167,6 +167,9 @@ def test_OUT_10_links_that_lead_nowhere_are_refused_and_others_are_followed(tmp_
     (tmp_path / "link.png").symlink_to(made)
     assert work(tmp_path / "link.png", BLUE, seed=3) == tmp_path / "link-2.png"
     assert is_of(made, RED)
+    assert work(tmp_path / "link.png", BLUE, seed=3, overwrite=True) == tmp_path / "link.png"
+    assert (tmp_path / "link.png").is_symlink() and stored(made)["seed"] == 3
+    assert names(tmp_path / "real") == ["o.png", "o.png.run"]
 
 
 @pytest.mark.parametrize("name", [f"{'x' * 252}.png", f"{'画' * 84}.png", f"{'x' * 256}/o.png"])

@@ -123,16 +123,17 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Gives a file its name when it is complete, as `atomic_write` does, whoever writes it.
 
     Args:
-        path: The file. Its folder must exist.
+        path: The file, or a link to it. Its folder must exist.
         replace: Whether an existing file may be replaced.
 
     Yields:
-        The temporary to create, in the same folder.
+        The temporary to create, in the folder of the file.
 
     Raises:
         FileExistsError: The file exists and may not be replaced.
         MachineError: The disk is full, or the folder cannot be written. The old file is intact.
     """
+    path = _followed(path)
     temporary = path.parent / f"{_prefix(path)}{secrets.token_hex(8)}"
     try:
         try:
@@ -152,6 +153,18 @@ def atomic_path(path: Path, *, replace: bool = True) -> Iterator[Path]:
         raise
     except OSError as error:
         raise _fault("cannot write the file", path, error) from error
+
+
+def _followed(path: Path) -> Path:
+    """Returns the file that a link leads to.
+
+    A link that another user made could lead anywhere: it counts as the file itself.
+    """
+    user = os.geteuid() if hasattr(os, "geteuid") else 0  # as Windows has it
+    with contextlib.suppress(OSError):
+        if path.is_symlink() and path.lstat().st_uid == user and path.is_file():
+            return path.resolve()
+    return path
 
 
 def _replace(temporary: Path, path: Path) -> None:
