@@ -228,20 +228,47 @@ def test_VID_05_all_frames_of_a_killed_run_but_no_video_are_enough(clip, finishe
     assert events[0].frames_done == 4 and len(decoded(output)[0]) == 5
 
 
-def test_VID_06_another_run_is_not_resumed(clip, tmp_path, caplog):
+def test_VID_06_the_frames_of_another_run_are_kept(clip, tmp_path, caplog):
     output = tmp_path / "out.mp4"
     callback, stop = stopped_after(1)
     transfer.run(config(), settings(clip, output), callbacks=[callback], should_stop=stop)
-    for other, changed in (
-        ((config(style_weight=1e4), settings(clip, output)), "style_weight"),
+    other = config(style_weight=1e4), settings(clip, output)
+    for asked, changed in (
+        (other, "style_weight"),
         ((config(), settings(clip, output, temporal_weight=3)), "temporal_weight"),
         ((config(style_image=PALACE), settings(clip, output)), "style_image 1"),
     ):
-        with pytest.raises(InputError, match=f"it differs in {changed}; give the same"):
-            transfer.run(*other, resume=True)
+        for resume in (False, True):
+            with pytest.raises(InputError, match=rf"it differs in {changed}; go on .*--overwrite"):
+                transfer.run(*asked, resume=resume)
     assert len(frame_files(output)) == 1
     transfer.run(config(), settings(clip, output), callbacks=[callback], should_stop=stop)
     assert "--resume would go on after 1 frames" in caplog.text
+    caplog.clear()
+    callback, stop = stopped_after(1)
+    options = {"callbacks": [callback], "should_stop": stop, "overwrite": True}
+    for resume in (False, True):
+        result = transfer.run(*other, resume=resume, **options)
+        assert result == (None, 1, "stopped") and len(frame_files(output)) == 1
+    record = json.loads((run_folder(output) / "run.json").read_text())
+    assert json.loads(record["fingerprint"]["style_weight"]) == 1e4 and caplog.records == []
+
+
+def test_VID_06_the_initial_image_is_part_of_the_run(clip, tmp_path):
+    output, start = tmp_path / "out.mp4", tmp_path / "start.png"
+    image = quantize(resize(images.read(PALACE), SHAPE))
+    start.write_bytes(images.encode(image, ".png", ""))
+    asked = config(init=start, num_iterations=0), settings(clip, output)
+    callback, stop = stopped_after(1)
+    seen = [callback, lambda event: start.unlink(missing_ok=True)]  # it is read by then
+    transfer.run(*asked, callbacks=seen, should_stop=stop)
+    np.testing.assert_array_equal(np.asarray(Image.open(frame_files(output)[0])), image)
+    with pytest.raises(InputError, match=r"cannot read the image .*no such file"):
+        transfer.run(*asked, overwrite=True)
+    start.write_bytes(images.encode(255 - image, ".png", ""))
+    with pytest.raises(InputError, match="it differs in the start; go on"):
+        transfer.run(*asked, resume=True)
+    assert len(frame_files(output)) == 1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ M. Ruder, A. Dosovitskiy and T. Brox, "Artistic Style Transfer for Videos" (GCPR
 (initialization by the frame before, moved along the optical flow) and 4.2 (temporal loss).
 """
 
-import contextlib
 import csv
 import hashlib
 import json
@@ -147,7 +146,8 @@ def run(
     Args:
         config: The settings of the frames, with the style images.
         settings: The video files, and how frames follow one another.
-        overwrite: Whether a file at `output_video` may be replaced.
+        overwrite: Whether a file at `output_video` may be replaced, and the finished frames of an
+            interrupted run of other settings be dropped.
         resume: Whether to go on after the frames that an interrupted run of the same settings has
             finished; where there is none, the run begins.
         callbacks: Called with each `VideoEvent`. One that raises is reported by a warning and not
@@ -159,7 +159,7 @@ def run(
         What became of the video.
 
     Raises:
-        InputError: The video, an image or a size is wrong, or the run to resume is another.
+        InputError: The video, an image or a size is wrong, or the frames of another run are there.
         MachineError: A package is missing, a file cannot be written, another run writes there, or
             memory does not suffice.
         NumericalError: The loss of a frame is not finite. Finished frames are kept.
@@ -179,13 +179,18 @@ def run(
         files.prepare_folder(settings.output_video.parent, _ANOTHER)
         with files.lock_directory(folder, settings.output_video):
             log = _Log(folder)
-            done = _frames_to_keep(folder, log, facts) if resume else 0
+            there = _frames_there(folder, log, facts, overwrite=overwrite)
+            done = there if resume else 0
             if done and read_record(folder)["finished"] and settings.output_video.exists():
                 return VideoResult(settings.output_video, log.count(), "nothing to do")
             if not overwrite:
                 _check_free(settings.output_video)
             notes = ("there is nothing to resume: the run begins",) if resume and not done else ()
-            _drop_frames(folder, log, facts, done)
+            if not done:
+                if there:
+                    warn(f"beginning anew; --resume would go on after {there} frames")
+                FrameFolder(folder).clear()
+            log.cut(done)
             files.atomic_write(folder / "config.yaml", to_yaml(plan.config).encode())
             _write_record(folder, {"finished": False, "fingerprint": dict(facts)})
             stop = should_stop or (lambda: False)
@@ -211,6 +216,7 @@ class _Plan:
         info: What it tells.
         shape: Height and width of the result, both even, as H.264 needs them.
         styles: The style images.
+        initial: The image that `init` names, or None.
         expected: What a frame will take.
     """
 
@@ -220,6 +226,7 @@ class _Plan:
     info: VideoInfo
     shape: tuple[int, int]
     styles: list[ImageArray]
+    initial: ImageArray | None
     expected: ResourceEstimate
 
     def later(self) -> Config:
@@ -229,6 +236,7 @@ class _Plan:
     def facts(self, weights_sha256: str) -> Facts:
         """Returns what the frames depend on, as `nst_tf.jobs.provenance.fingerprint`."""
         styles = {f"style_image {number}": each for number, each in enumerate(self.styles, 1)}
+        inputs = {**styles, "the start": self.initial}
         with self.source.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         video = {
@@ -236,7 +244,7 @@ class _Plan:
             "temporal_weight": json.dumps(self.settings.temporal_weight),
             "frame_iterations": json.dumps(self.settings.frame_iterations),
         }
-        return {**fingerprint(self.config, styles, weights_sha256), **video}
+        return {**fingerprint(self.config, inputs, weights_sha256), **video}
 
 
 def _checked_source(config: Config, settings: VideoSettings) -> Path:
@@ -279,10 +287,12 @@ def _plan(config: Config, settings: VideoSettings, source: Path) -> _Plan:
     side = config.longer_side(info.shape)
     shape = _even(resized_shape(info.shape, side))
     config = config.replace(image_size=max(shape))
-    read = [
-        images.read(path, config.max_pixels, None, config.background_color)
-        for path in config.style_image
-    ]
+
+    def read_image(path: Path) -> ImageArray:
+        return images.read(path, config.max_pixels, None, config.background_color)
+
+    read = [read_image(path) for path in config.style_image]
+    initial = reduce(read_image(config.init_file), shape) if config.init_file else None
     shapes = [(style.shape[0], style.shape[1]) for style in read]
     levels = pyramid.plan(shape, shapes, config)
     expected = estimate(levels, config, max(shape[0] * shape[1], *(h * w for h, w in shapes)))
@@ -297,6 +307,7 @@ def _plan(config: Config, settings: VideoSettings, source: Path) -> _Plan:
         info,
         shape,
         styles,
+        initial,
         expected,
     )
 
@@ -306,30 +317,22 @@ def _even(shape: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _frames_to_keep(folder: Path, log: "_Log", facts: Facts) -> int:
-    """Returns how many frames of the run in a folder are done, if it is of the same settings."""
+def _frames_there(folder: Path, log: "_Log", facts: Facts, *, overwrite: bool) -> int:
+    """Returns how many frames of a run are done; refuses to drop those of another run."""
     before = read_record(folder).get("fingerprint")
     finished = min(FrameFolder(folder).count(), log.count())
     if before is None or not finished:
         return 0
-    if changed := differences(before, facts):
+    changed = differences(before, facts)
+    if changed and not overwrite:
         raise InputError(
-            "this is not the run that was interrupted",
+            "the frames of another run are there",
             f"it differs in {', '.join(changed)}",
-            "give the same settings and files, or start without --resume",
+            "go on with its settings and files and --resume, give it up with --overwrite, or "
+            f"{_ANOTHER}",
             where=folder,
         )
-    return finished
-
-
-def _drop_frames(folder: Path, log: "_Log", facts: Facts, kept: int) -> None:
-    """Removes what a run does not go on from; warns where it could have."""
-    if not kept:
-        with contextlib.suppress(InputError):
-            if finished := _frames_to_keep(folder, log, facts):
-                warn(f"beginning anew; --resume would go on after {finished} frames")
-        FrameFolder(folder).clear()
-    log.cut(kept)
+    return 0 if changed else finished
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
@@ -474,15 +477,18 @@ class _Job:
         from nst_tf.engine.inputs import Before
 
         began = time.monotonic()
+        styles, initial = self.plan.styles, self.plan.initial
         follows = None
         if before is not None and result_before is not None:
             follows = follow(content, before, result_before)
         if follows is None or follows.scene_begins:
-            result = first(content, self.plan.styles, should_stop=self.should_stop)
+            result = first(content, styles, initial=initial, should_stop=self.should_stop)
             share, difference, begins = 0.0, 0.0, True
         else:
             known = Before(follows.image, follows.trust, self.plan.settings.temporal_weight)
-            result = later(content, self.plan.styles, before=known, should_stop=self.should_stop)
+            result = later(
+                content, styles, initial=initial, before=known, should_stop=self.should_stop
+            )
             share, begins = float(follows.trust.mean()), False
         if result.stop_reason is StopReason.STOPPED:
             return None
