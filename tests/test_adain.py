@@ -100,8 +100,9 @@ def style(random):
     return np.kron(coarse, np.ones((4, 4, 1))).astype(np.float32)
 
 
-def test_keeps_odd_sizes_and_the_pixel_range(content, style, transfer):
-    image = transfer(content, [style])
+@pytest.mark.parametrize("strength", [0.1, 0.5, 1.0, 1.5])
+def test_keeps_odd_sizes_and_the_pixel_range(content, style, transfer, strength):
+    image = transfer(content, [style], strength=strength)
     assert image.shape == content.shape == (19, 27, 3)
     assert image.dtype == np.float32
     assert image.min() >= 0.0
@@ -143,6 +144,18 @@ def test_colors_are_moved_to_those_of_the_mixture(style, transfer, random, monke
     expected = 0.3 * decoded.mean((0, 1)) + 0.7 * wanted
     assert np.abs(decoded.mean((0, 1)) - wanted).max() > 2.0  # there was something to move
     np.testing.assert_allclose(found.mean((0, 1)), expected, atol=0.5)
+
+
+def test_colors_that_do_not_count_are_not_matched(content, style, transfer, monkeypatch):
+    matched = []
+
+    def match(image, reference):
+        matched.append(reference)
+        return image
+
+    monkeypatch.setattr(adain, "match_color_moments", match)
+    transfer(content, [style, content], (1.0, 0.0))
+    assert len(matched) == 1 and matched[0] is style
 
 
 def test_takes_the_colors_of_the_style(transfer, random):

@@ -22,8 +22,8 @@ class StyleLoss:
 
     Attributes:
         name: Its name in `STYLE_LOSSES`.
-        statistics: From activations [B, H, W, C] and a mask, [B, H, W, 1] or None, to statistics
-            that do not depend on H and W.
+        statistics: From activations [B, H, W, C] and a mask, [B, H, W, 1] or None, to statistics,
+            which can be compared with those of any other H and W.
         distance: From two statistics, the second also with a batch of 1, to the losses, [B].
         additive: Whether the statistics are means over positions. Those of several styles can then
             be averaged, and those of an image follow from those of its parts.

@@ -195,7 +195,7 @@ class AdaIN:
                 tile_size=tile_size,
             )
             return self(
-                np.clip(once, *PIXEL_RANGE),
+                once,
                 styles,
                 blend_weights,
                 strength - 1.0,
@@ -224,9 +224,11 @@ class AdaIN:
             target = blend([own, styled], [1.0 - strength, strength])
             decoded = self._decoded(features, own, target, tile_size(content.shape[:2]))
             decoded = decoded[:height, :width]
-            corrected = (1.0 - strength) * match_color_moments(decoded, content) + strength * sum(
-                weight * match_color_moments(decoded, style)
-                for weight, style in zip(blend_weights, colors, strict=True)
+            shares = [1.0 - strength, *(strength * weight for weight in blend_weights)]
+            corrected = sum(
+                share * match_color_moments(decoded, reference)
+                for share, reference in zip(shares, [content, *colors], strict=True)
+                if share
             )
             image: ImageArray = decoded + _COLOR_CORRECTION * (corrected - decoded)
             return image
@@ -234,7 +236,8 @@ class AdaIN:
         image = rendered(strength)
         if strength < 1.0:
             image += (1.0 - strength) * (content - rendered(0.0))
-        return image
+        clipped: ImageArray = np.clip(image, *PIXEL_RANGE)
+        return clipped
 
     def _encoded(self, image: ImageArray, tile_size: int) -> Array:
         """Computes activations, [H // 8, W // 8, C], tile by tile."""

@@ -25,7 +25,7 @@ class StyleFeatures(NamedTuple):
 
     Attributes:
         statistics: Those of the style loss by layer.
-        moments: Mean and variance of the encoder layer's channels, or None without one.
+        moments: Mean and standard deviation of the encoder layer's channels, or None without one.
     """
 
     statistics: Mapping[str, Statistics]
