@@ -239,6 +239,22 @@ def test_starts_from_a_given_image(content, style, stylize, random):
         np.testing.assert_array_equal(found.image, start)
 
 
+def test_starts_from_a_file_which_is_read_once(content, style, stylize, random, tmp_path):
+    colors = random.integers(0, 256, (24, 40, 3), np.uint8)
+    alpha = np.repeat(np.uint8([0, 255]), 20) * np.ones((24, 1), np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(np.dstack([colors, alpha])).save(path)
+    config = settings(init=path, background="black", num_iterations=0)
+    found = stylize(content, style, config)
+    np.testing.assert_array_equal(found.image, np.where(alpha[:, :, np.newaxis], colors, 0))
+
+    def remove(event):
+        path.unlink(missing_ok=True)
+
+    stylize(content, style, config.replace(pyramid="36:1"), callbacks=[remove])
+    assert not path.exists()
+
+
 @pytest.mark.parametrize(
     ("smallest", "changes"),
     [(8, {"padding": "reflect"}), (8, {"padding": "replicate"}), (8, {"padding": "zero"}),
