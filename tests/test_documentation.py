@@ -85,6 +85,22 @@ def test_commands_do_what_they_say(line, tmp_path, monkeypatch, capsys):
         assert max(size_of(output)) == SIDE
 
 
+def test_recipes_have_the_previews_that_the_page_says(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (named,) = re.findall(r"gives a preview.*?an image", PAGES["docs/recipes.md"], re.DOTALL)
+    for_print, for_portrait, dry_run = re.findall("`(--[^`]+)`", named)
+    for block in blocks("docs/recipes.md", "bash"):
+        if not documents.makes_images(block):
+            continue
+        preview = "--image_size=256"
+        if "--print_size" in block:
+            block, preview = re.sub(r" --dpi=\d+", "", block), for_print
+        elif "--config" in block:
+            preview = for_portrait
+        words = [*documents.arguments(block), *preview.split(), dry_run]
+        assert main.main(words) == 0, capsys.readouterr().err
+
+
 def test_commands_for_videos_do_what_they_say(tmp_path, monkeypatch):
     pytest.importorskip("cv2")
     pytest.importorskip("imageio_ffmpeg")
