@@ -386,6 +386,14 @@ def test_RUN_28_many_snapshots_are_told_of_and_the_last_are_kept(tmp_path, caplo
     assert names[-2:] == ["iteration-5.png", "iteration-6.png"]
 
 
+def test_RUN_28_a_resumed_job_counts_the_snapshots_of_its_beginning(tmp_path):
+    config = small(tmp_path / "o.png", save_iter=1, max_snapshots=2)
+    jobs.run(config, callbacks=[lambda event: isinstance(event, Iteration) and event.iteration > 3])
+    assert jobs.run(config, resume=True).status == "finished"
+    names = sorted(path.name for path in (tmp_path / "o.png.run").glob("iteration-*"))
+    assert names == ["iteration-5.png", "iteration-6.png"]
+
+
 def test_RUN_35_a_loss_that_cannot_change_is_no_success():
     def constant(image, features):
         return 5.0 + 0.0 * tf.reduce_sum(image, axis=[1, 2, 3])
