@@ -471,7 +471,7 @@ def test_OUT_24_a_print_is_made_and_found_again(tmp_path):
         assert file.pages[0].shape == (20, 63, 3) and file.pages[0].bitspersample == 16
     assert resolution_of_tags(data) == (50, 50)
     assert done.record["image_size"] == [63, 20]
-    same = config.replace(print_size="32x21mm", metadata="none")
+    same = config.replace(print_size="32x21mm")
     assert jobs.run(same, resume=True).status == "nothing to do"
     with pytest.raises(InputError, match=r"it differs in .*image_size;"):
         jobs.run(config.replace(dpi=60), resume=True)
