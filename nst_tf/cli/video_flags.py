@@ -31,7 +31,7 @@ Each frame starts from the one before, moved along the optical flow. Sound and f
 """
 
 _SWITCHES = {
-    "overwrite": "replace the file at output_video",
+    "overwrite": "replace the file at output_video, and drop the frames of another run",
     "resume": "go on after the finished frames of an interrupted run, or begin it",
     "debug": "show the traceback of an error",
     "help": "print this help and exit",
