@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -515,6 +516,39 @@ def test_only_images_that_are_due_are_copied(tmp_path, monkeypatch):
     monkeypatch.setattr(Iteration.image, "func", lambda e: copied.append(e.iteration) or real(e))
     jobs.run(small(tmp_path / "o.png", num_iterations=5, save_iter=2))
     assert copied == [2, 4]
+
+
+def test_a_continued_job_lets_go_of_its_checkpoint(tmp_path, monkeypatch):
+    output = tmp_path / "o.png"
+    jobs.run(small(output, num_iterations=2))
+    taken, alive = [], []
+    take = places.Place.take_state
+
+    def spied(place):
+        state = take(place)
+        arrays = [state.image, *state.optimizer_state.values()]
+        taken.extend(map(weakref.ref, arrays))
+        return state
+
+    monkeypatch.setattr(places.Place, "take_state", spied)
+
+    def look(event):
+        if isinstance(event, Iteration):
+            alive.append(sum(each() is not None for each in taken))
+
+    jobs.run(small(output, num_iterations=4), resume=True, callbacks=[look])
+    assert len(taken) > 10 and alive == [0, 0]
+
+
+def test_a_continued_job_without_iterations_keeps_its_state(tmp_path):
+    output = tmp_path / "o.png"
+    jobs.run(small(output, num_iterations=2))
+    kept = tmp_path / "o.png.run" / "state"
+    state = kept.read_bytes()
+    output.unlink()
+    again = jobs.run(small(output, num_iterations=2), resume=True)
+    assert (again.status, again.record["iterations"]) == ("finished", 2)
+    assert output.exists() and kept.read_bytes() == state
 
 
 def test_a_true_answer_to_an_iteration_stops_the_job(tmp_path):

@@ -611,6 +611,29 @@ def test_the_image_that_a_level_starts_from_is_let_go(content, style, monkeypatc
     assert alive == [False, False]
 
 
+def test_the_arrays_of_a_state_are_let_go(content, style):
+    """All of them: they are views of one file where a job continues."""
+    config = Config(image_size=64, num_iterations=4, pyramid="none", init="content", score=False)
+    states, kept, alive = [], [], []
+
+    def keep(event):
+        if isinstance(event, Iteration) and event.iteration == 2:
+            states.append(event.state())
+
+    def look(event):
+        if isinstance(event, Iteration):
+            alive.append([name for name, each in kept if each() is not None])
+
+    whole = nst_tf.stylize(content, style, config, callbacks=[keep])
+    arrays = {"image": states[0].image, **states[0].optimizer_state}
+    kept += [(name, weakref.ref(array)) for name, array in arrays.items()]
+    del arrays
+    call = nst_tf.Stylizer(config).__call__  # as jobs do it; otherwise Python keeps the arguments
+    resumed = call(content, style, callbacks=[look], state=states.pop())
+    assert alive == [[], []]
+    np.testing.assert_array_equal(resumed.image, whole.image)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_network_of_ones_own_has_its_own_precision(content, style, precision):
     other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]

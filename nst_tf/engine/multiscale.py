@@ -27,9 +27,6 @@ _INITIAL_STEP = 2.0
 _ADAM_STEP = 10.0
 """Adam's step size in gray levels of 255, as in neural-style."""
 
-_TAKEN = np.empty((0, 0, 3), np.float32)
-"""Stands for the image of a state that the optimizer has taken."""
-
 _RELEASE_INTERVAL = 20
 """Evaluations after which freed memory goes back to the system: its holes grow in number."""
 
@@ -126,8 +123,7 @@ class MultiscaleOptimizer:
             )
             system.release_memory()
             self._level_began = time.monotonic()
-            start = [state.image]
-            state = replace(state, image=_TAKEN)
+            start, state = [state], state.without_arrays()
             found = self._minimize(state, start, function)
             iterations = state.iterations + found.iterations
             evaluations = state.evaluations + found.evaluations
@@ -200,11 +196,16 @@ class MultiscaleOptimizer:
         )
 
     def _minimize(
-        self, state: OptimizationState, start: list[ImageArray], function: LossFunction
+        self, state: OptimizationState, start: list[OptimizationState], function: LossFunction
     ) -> optimizers.Result:
-        """Optimizes at the level of a state, from the image in `start`, which is taken out of it.
+        """Optimizes at the level of a state, from the one in `start`, which is taken out of it.
 
-        So nothing keeps the image while the optimizer runs: a large one is much memory.
+        So nothing keeps its arrays while the optimizer runs: large ones are much memory.
+
+        Args:
+            state: The state without its arrays.
+            start: The state.
+            function: The loss.
         """
         evaluations = itertools.count(1)
 
@@ -221,9 +222,10 @@ class MultiscaleOptimizer:
             return any([bool(callback(event)) for callback in self._callbacks])
 
         method = self._settings.optimizer
+        image, before = [start[0].image[np.newaxis]], [start.pop().optimizer_state or None]
         return optimizers.minimize(
             timed,
-            start.pop()[np.newaxis],
+            image.pop(),
             method=method,
             bounds=PIXEL_RANGE if self._settings.bounds else None,
             max_iterations=self._left(state),
@@ -233,7 +235,7 @@ class MultiscaleOptimizer:
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,
             should_stop=self._should_stop,
-            state=state.optimizer_state or None,
+            state=before.pop(),
         )
 
     def _event(

@@ -1,8 +1,9 @@
 """The state of an optimization as plain data, which a checkpoint saves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from nst_tf.image.arrays import ImageArray
@@ -33,6 +34,12 @@ class OptimizationState:
     seconds_evaluating: float
     image: ImageArray
     optimizer_state: dict[str, npt.NDArray[Any]]
+
+    def without_arrays(self) -> "OptimizationState":
+        """Returns it without the image, and with no more of `optimizer_state` than its count."""
+        count = self.optimizer_state.get("iterations")
+        counts = {} if count is None else {"iterations": np.array(count)}
+        return replace(self, image=np.empty((0, 0, 3), np.float32), optimizer_state=counts)
 
     @property
     def done_at_level(self) -> int:

@@ -204,17 +204,20 @@ class Stylizer:
             with open_cluster(config.runtime if needs_tiles else None) as cluster:
                 builder = self._builder(given, tiling, cluster)
                 builder.objective(levels[-1].shape)  # what cannot have tiles is refused at once
-                return self._optimized(builder, levels, state, callbacks, should_stop, began)
+                start = [] if state is None else [state]
+                del state  # the caller may let go of it while the optimizer runs
+                return self._optimized(builder, levels, start, callbacks, should_stop, began)
 
     def _optimized(
         self,
         builder: LevelBuilder,
         levels: Sequence[pyramid.Level],
-        state: OptimizationState | None,
+        start: list[OptimizationState],
         callbacks: Sequence[Callback],
         should_stop: Callable[[], bool] | None,
         began: float,
     ) -> Result:
+        """Optimizes, from a state that is taken out of `start` where there is one."""
         config = self.config
         optimizer = MultiscaleOptimizer(
             levels,
@@ -225,9 +228,9 @@ class Stylizer:
             should_stop=should_stop,
             began=began,
         )
-        if state is None and callbacks:
+        if callbacks and not start:
             _show(Preview(builder.preview(levels)), callbacks)
-        outcome = optimizer.run(optimizer.initial_state() if state is None else state)
+        outcome = optimizer.run(start.pop() if start else optimizer.initial_state())
         image = builder.in_color(resize(outcome.image, levels[-1].shape))
         if config.score:
             _show(Scoring(), callbacks)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from nst_tf.config import ReportingSettings
 from nst_tf.engine.pyramid import Level
-from nst_tf.errors import MachineError, warn
+from nst_tf.errors import InputError, MachineError, warn
 from nst_tf.events import Checkpointed, Event, Iteration, Preview
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
 from nst_tf.image.resize import resize
@@ -284,7 +284,7 @@ class Checkpoints:
         every: Seconds between two checkpoints; 0 for none.
         make: Makes the checkpoint of an iteration.
         notify: Called with a `Checkpointed` after each.
-        begun: The checkpoint of the run that is continued.
+        read_before: Reads the checkpoint of the run that is continued; None where there is none.
 
     Attributes:
         seconds: The time spent on saving.
@@ -296,14 +296,14 @@ class Checkpoints:
         every: float,
         make: Callable[[Iteration], Checkpoint],
         notify: Callable[[Checkpointed], object] = lambda _: None,
-        begun: Checkpoint | None = None,
+        read_before: Callable[[], Checkpoint | None] = lambda: None,
     ) -> None:
         self.seconds = 0.0
         self._folder = folder
         self._every = every
         self._make = make
         self._notify = notify
-        self._begun = begun
+        self._read_before = read_before
         self._saved_at = time.monotonic()
         self._interval = every
         self._failing = False
@@ -343,10 +343,12 @@ class Checkpoints:
         Args:
             keep: Whether to keep it. A failure is reported by a warning.
         """
-        last = self._begun if self._last is None else self._make(self._last)
         try:
-            checkpoint.save_final(self._folder, last if keep else None)
-        except MachineError as error:
+            last = None
+            if keep:
+                last = self._read_before() if self._last is None else self._make(self._last)
+            checkpoint.save_final(self._folder, last)
+        except (InputError, MachineError) as error:
             warn(f"the final state is not kept, from which more iterations could go on: {error}")
 
 
@@ -363,7 +365,8 @@ class RunFolderWriter:
         notify: The callbacks of the job; called before anything is written, except for the path
             of a `Preview`.
         first_number: The number of the first checkpoint.
-        begun: The checkpoint of the run that is continued.
+        iterations_before: The iterations of the run that is continued; None where there is none.
+        read_before: Reads its checkpoint.
 
     Attributes:
         snapshots: The images saved.
@@ -383,10 +386,11 @@ class RunFolderWriter:
         notify: CallbackList[Event],
         *,
         first_number: int = 0,
-        begun: Checkpoint | None = None,
+        iterations_before: int | None = None,
+        read_before: Callable[[], Checkpoint | None] = lambda: None,
     ) -> None:
         numbers = itertools.count(first_number)
-        trace = Trace(folder / "trace.csv", begun.iterations if begun else 0)
+        trace = Trace(folder / "trace.csv", iterations_before or 0)
         every, keep = reporting.save_iter, reporting.max_snapshots
 
         def make(event: Iteration) -> Checkpoint:
@@ -396,10 +400,12 @@ class RunFolderWriter:
 
         num_iterations = sum(level.num_iterations for level in levels)
         self.snapshots = Snapshots(
-            folder, every, keep, num_iterations, encode, continued=begun is not None
+            folder, every, keep, num_iterations, encode, continued=iterations_before is not None
         )
         self.latest = Latest(folder / "latest.png", levels[-1].shape, encode)
-        self.checkpoints = Checkpoints(folder, reporting.checkpoint_seconds, make, notify, begun)
+        self.checkpoints = Checkpoints(
+            folder, reporting.checkpoint_seconds, make, notify, read_before
+        )
         self.timelapse = None
         if reporting.timelapse is not None:
             self.timelapse = Frames(folder, levels, reporting.timelapse_seconds)

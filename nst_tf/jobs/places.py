@@ -11,13 +11,16 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nst_tf.config import Config
 from nst_tf.config.files import to_yaml
+from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError, InUseError, MachineError, warn
 from nst_tf.io import files
 from nst_tf.jobs import checkpoint
+from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.output import Occupant, inspect, numbered, run_folder
 from nst_tf.jobs.provenance import differences
 from nst_tf.jobs.resume import Found, Plan, warn_of_unfinished
@@ -69,7 +72,8 @@ class Place:
 
     Attributes:
         config: All settings, with the name under which the job works.
-        before: The checkpoint to continue from.
+        before: The checkpoint to continue from; without the arrays of its state once they are
+            taken.
         folder: The run folder.
         saved: The image file that was written.
         sha256: Its SHA-256.
@@ -120,6 +124,21 @@ class Place:
             (self.folder / _TARGET).unlink(missing_ok=True)
         else:
             files.atomic_write(self.folder / _TARGET, os.fsencode(self._target.name))
+
+    def take_state(self) -> OptimizationState | None:
+        """Returns the state to continue from, once: kept, a large one would take memory."""
+        if self.before is None:
+            return None
+        state = self.before.state
+        self.before = replace(self.before, state=state.without_arrays())
+        return state
+
+    def read_before(self) -> Checkpoint | None:
+        """Reads the checkpoint to continue from once more, as long as no other was saved."""
+        if self.before is None:
+            return None
+        found = checkpoint.newest(self.folder) or checkpoint.final(self.folder)
+        return found and replace(self.before, state=found.state)
 
     def save(self, encode: Callable[[Config], bytes], *, finished: bool) -> None:
         """Writes the image: in place of the target, under the job's name, or under another number.

@@ -250,12 +250,14 @@ class _Job:
             lambda pixels: output.encode(pixels, ".png", config, self.inputs.profile),
             self.notify,
             first_number=before.number + 1 if before else next_number(folder),
-            begun=before,
+            iterations_before=before.iterations if before else None,
+            read_before=self.place.read_before,
         )
 
     def _stylize(self, stylizer: "Stylizer", writer: RunFolderWriter) -> "Result":
         inputs = self.inputs
-        return stylizer(
+        call = stylizer.__call__  # without it, Python keeps the arguments, and so the state
+        return call(
             inputs.content,
             inputs.styles,
             content_masks=inputs.content_masks,
@@ -263,7 +265,7 @@ class _Job:
             initial=inputs.initial,
             callbacks=[writer],
             should_stop=self.should_stop,
-            state=self.place.before.state if self.place.before else None,
+            state=self.place.take_state(),
         )
 
     def _save(self, result: "Result", writer: RunFolderWriter, *, finished: bool) -> None:

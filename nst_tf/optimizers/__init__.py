@@ -97,7 +97,7 @@ def minimize(
         should_stop=should_stop,
         state=state,
     )
-    del initial
+    del initial, state
     module = (
         _MODULES.get(method, "keras_optimizer") if isinstance(method, str) else "keras_optimizer"
     )

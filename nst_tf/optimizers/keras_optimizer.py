@@ -46,6 +46,7 @@ def _descend(problem: Problem, monitor: Monitor) -> StopReason:
         scale = tf.constant(restored["gradient_scale"])
         for index, target in enumerate(optimizer.variables):
             target.assign(restored[f"optimizer_{index}"])
+    del restored
     while True:
         optimizer.apply([scale * evaluation.gradient], [variable])
         variable.assign(tf.clip_by_value(variable.value, problem.low, problem.high))

@@ -61,6 +61,7 @@ def _descend(problem: Problem, monitor: Monitor) -> StopReason:
     evaluation = monitor.first_evaluation()
     if restored is not None:
         inverse.restore(restored)
+    del restored
     if inverse.is_empty:
         inverse.update_diagonal(_flat(evaluation.gradient))
     while True:

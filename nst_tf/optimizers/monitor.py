@@ -67,7 +67,7 @@ class Monitor:
         self._problem = problem
         self._recent: deque[float] = deque(maxlen=_STALL_STEPS + 1)
         self._last: Evaluation | None = None
-        self._restored = state = problem.state
+        self._restored = state = problem.take_state()
         self.x = self._best_x = problem.take_initial()
         self._shape, self._dtype = self.x.shape, self.x.dtype
         self._best_value = self._initial_value = math.inf

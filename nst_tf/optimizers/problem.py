@@ -33,7 +33,7 @@ class Problem:
         tolerance: Relative decrease over 20 iterations below which the method has converged.
         callback: Called after each step.
         should_stop: Called after each evaluation.
-        state: What `Step.state` returned, or None.
+        state: What `Step.state` returned, or None; None once it is taken.
     """
 
     value_and_gradients: Callable[[tf.Tensor], tuple[Any, Any]]
@@ -59,6 +59,11 @@ class Problem:
         """Returns the initial point, once: kept, a large one would take memory to the end."""
         initial, self.initial = self.initial, None
         return initial
+
+    def take_state(self) -> State | None:
+        """Returns the state, once, for the same reason."""
+        state, self.state = self.state, None
+        return state
 
 
 def build(
