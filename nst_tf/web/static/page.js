@@ -221,7 +221,7 @@ function showPicture() {
   $("download-group").hidden = $("larger").hidden = !saved;
   $("more").hidden = $("delete").hidden = active;
   $("copy").hidden = active || picture.mask || picture.initial || !navigator.clipboard;
-  $("more").textContent = picture.state === "finished" ? "40 more iterations" : "Go on";
+  $("more").textContent = picture.state === "finished" ? "More iterations" : "Go on";
   setDownload();
   $("facts").replaceChildren(...facts(picture).map(([name, value]) => {
     const entry = document.createElement("div");
