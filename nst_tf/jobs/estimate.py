@@ -39,8 +39,6 @@ START_SECONDS = 8.0
 """What the start of TensorFlow and of the network takes of a job in a new process."""
 
 _MATRIX_SIZE = 1024
-_SECONDS_OF_TIMING = 0.2
-"""Longer than most interruptions by other processes."""
 
 
 class ResourceEstimate(NamedTuple):
@@ -60,7 +58,7 @@ class ResourceEstimate(NamedTuple):
 
 
 def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -> ResourceEstimate:
-    """Estimates what a job will take; times a matrix product for a fifth of a second.
+    """Estimates what a job will take; times a matrix product, in some hundredths of a second.
 
     Args:
         levels: The plan.
@@ -153,8 +151,8 @@ def _has_gpu(config: Config) -> bool:
 def _flop_per_second() -> float:
     """Times a matrix product, which is most of what a network computes; once in a process."""
     matrix = np.ones((_MATRIX_SIZE, _MATRIX_SIZE), np.float32)
-    seconds: list[float] = []
-    while sum(seconds) < _SECONDS_OF_TIMING:
+    seconds = []
+    for _ in range(3):
         began = time.perf_counter()
         matrix @ matrix
         seconds.append(time.perf_counter() - began)
