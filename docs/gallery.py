@@ -109,6 +109,9 @@ SHEETS: dict[str, Sheet] = {
         common={"grain_weight": 0.0},
     ),
     "pooling": Sheet(_values("pooling", "max", "average")),
+    "margin": Sheet(
+        _values("margin", 0, 8), content="astronaut", styles=("village-street",), size=512
+    ),
     "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("kandinsky",)),
     "init": Sheet(_values("init", "adain", "content", "noise", "style")),
     "style_strength": Sheet(

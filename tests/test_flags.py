@@ -78,6 +78,7 @@ VALUES = {
     "optimizer": ("bfgs", "bfgs"),
     "num_iterations": ("0", 0),
     "bounds": ("false", False),
+    "margin": ("4", 4),
     "weights": ("imagenet", "imagenet"),
     "weights_sha256": ("0" * 64, "0" * 64),
     "seed": ("5", 5),

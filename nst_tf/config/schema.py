@@ -640,6 +640,12 @@ class OptimizerSettings(Section):
     bounds: bool = setting(
         True, "whether pixels stay within [0, 255] during the optimization, true or false"
     )
+    margin: Whole = setting(
+        8,
+        "the pixels beyond each border that are optimized with the image and cut off, 0 to 256",
+        ge=0,
+        le=256,
+    )
 
 
 class RuntimeSettings(Section):

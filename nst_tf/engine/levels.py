@@ -17,6 +17,7 @@ from nst_tf.engine.pyramid import Level
 from nst_tf.engine.tiling import Tiling
 from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
+from nst_tf.image.margin import crop, extend
 from nst_tf.image.masks import Mask, Region, resize_mask, resize_regions
 from nst_tf.image.resize import cover, resize
 from nst_tf.objective import targets as target_functions
@@ -157,8 +158,8 @@ class LevelBuilder:
         return self._targets[1]
 
     def _make_targets(self, level: Level) -> Targets:
-        objective = self.objective(level.shape)
-        content = batch(resize(self._inputs.content, level.shape))
+        objective = self.objective(level.canvas)
+        content = batch(self._content(level))
         targets = Targets(
             content=objective.content_features(content) if objective.spec.content_layers else {},
             style=self._style_targets(level) if objective.spec.statistics else {},
@@ -174,13 +175,11 @@ class LevelBuilder:
         """Makes the image that a level starts from where no coarser one was optimized.
 
         Returns:
-            RGB float32 [H, W, 3] in [0, 255]; with `original_colors: luminance`, gray.
+            RGB float32 [*level.canvas, 3] in [0, 255]; with `original_colors: luminance`, gray.
         """
         if level not in self._initial_images:
             image = self._make_initial_image(level)
-            if self._loss.original_colors == "luminance":
-                image = color.to_luminance(image)
-            self._initial_images[level] = resize(image, level.shape)
+            self._initial_images[level] = self.in_optimized_colors(image)
         return self._initial_images[level]
 
     def take_initial_image(self, level: Level) -> ImageArray:
@@ -189,30 +188,29 @@ class LevelBuilder:
         del self._initial_images[level]
         return image
 
-    def upsampled(self, image: ImageArray, level: Level) -> ImageArray:
-        """Enlarges an image to the size of a level.
+    def upsampled(self, image: ImageArray, coarse: Level, level: Level) -> ImageArray:
+        """Enlarges the image of a level to the size of the next.
 
         An enlarged image has no detail finer than the pixels of the level before. Where the
         optimization starts from AdaIN, the AdaIN image's detail that the level before cannot
         represent is added.
 
         Args:
-            image: RGB [h, w, 3] in [0, 255].
-            level: The level.
+            image: That of the coarse level, RGB [*coarse.canvas, 3] in [0, 255].
+            coarse: Its level.
+            level: The next.
 
         Returns:
-            RGB [H, W, 3] in [0, 255].
+            RGB [*level.canvas, 3] in [0, 255].
         """
-        enlarged = resize(image, level.shape)
+        enlarged = resize(crop(image, coarse.margin), level.shape)
         has_detail = self._initial.init == "adain" and self._inputs.initial is None
-        if not has_detail or image.shape[:2] == level.shape:
-            self._initial_images.pop(level, None)  # that of a preview
-            return enlarged
-        detailed = self.take_initial_image(level)
-        height, width = image.shape[:2]
-        coarse = resize(resize(detailed, (height, width)), level.shape)
-        sharpened: ImageArray = np.clip(enlarged + detailed - coarse, *PIXEL_RANGE)
-        return sharpened
+        if has_detail and coarse.shape != level.shape:
+            detailed = crop(self.take_initial_image(level), level.margin)
+            enlarged = enlarged + detailed - resize(resize(detailed, coarse.shape), level.shape)
+            np.clip(enlarged, *PIXEL_RANGE, out=enlarged)
+        self._initial_images.pop(level, None)  # that of a preview
+        return extend(enlarged, level.margin)
 
     def preview(self, levels: Sequence[Level]) -> ImageArray:
         """Returns the initial image as it is shown, in the size of the result.
@@ -223,11 +221,11 @@ class LevelBuilder:
         Args:
             levels: The plan, from coarse to fine.
         """
-        whole = [level for level in levels if not self.tiling.size_for(level.shape)]
-        last = levels[-1]
-        image = resize(self.initial_image((whole or levels[:1])[-1]), last.shape)
+        whole = [level for level in levels if not self.tiling.size_for(level.canvas)]
+        shown, last = (whole or levels[:1])[-1], levels[-1].without_margin
+        image = resize(crop(self.initial_image(shown), shown.margin), last.shape)
         if self._inputs.regions:
-            fixed = self._fixed(batch(resize(self._inputs.content, last.shape)), last)
+            fixed = self._fixed(batch(self._content(last)), last)
             image = constrain(batch(image), fixed, luminance_only=False).numpy()[0]
         return self.in_color(image)
 
@@ -241,12 +239,26 @@ class LevelBuilder:
         """Reduces an image to the colors that are optimized, and that have a loss."""
         return color.to_luminance(image) if self._loss.original_colors == "luminance" else image
 
+    def _on_canvas(self, image: ImageArray, level: Level) -> ImageArray:
+        return extend(resize(image, level.shape), level.margin)
+
+    def _content(self, level: Level) -> ImageArray:
+        return self._on_canvas(self._inputs.content, level)
+
+    def _regions(self, level: Level) -> list[Region]:
+        """Resizes the regions, and extends where they are to the level's canvas."""
+        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        return [
+            region._replace(content_mask=extend(region.content_mask, level.margin))
+            for region in regions
+        ]
+
     def _style_targets(
         self, level: Level
     ) -> Mapping[str, tuple[target_functions.StyleTarget, ...]]:
-        objective = self.objective(level.shape)
+        objective = self.objective(level.canvas)
         layer_styles = self._loss.layer_styles
-        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        regions = self._regions(level)
         if not regions:
             features = self._all_style_features(level)
             shares = blend_shares(self._loss.style_blend_weights, len(features))
@@ -265,7 +277,7 @@ class LevelBuilder:
             )
             for region in regions
         ]
-        shapes = objective.layer_shapes(level.shape)
+        shapes = objective.layer_shapes(level.canvas)
         shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
         return target_functions.masked_styles(masked, shapes, layer_styles)
 
@@ -296,7 +308,7 @@ class LevelBuilder:
 
     def _fixed(self, content: tf.Tensor, level: Level) -> Fixed | None:
         """Keeps the content image where no region is."""
-        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        regions = self._regions(level)
         if not regions:
             return None
         masks = [region.content_mask for region in regions]
@@ -310,14 +322,14 @@ class LevelBuilder:
         the default layers, network and weights the scales are near 1, and elsewhere a weight has
         the same effect.
         """
-        noise = batch(_noise(level.shape, seed=0))
+        noise = batch(_noise(level.canvas, seed=0))
         lengths = {}
         for kind in _GRADIENTS_ON_NOISE:
             of_kind = {
                 name: weight if name.split("/")[0] == kind else tf.zeros_like(weight)
                 for name, weight in targets.weights.items()
             }
-            _, gradient, _ = self.objective(level.shape).value_and_gradients(
+            _, gradient, _ = self.objective(level.canvas).value_and_gradients(
                 noise, targets._replace(weights=of_kind)
             )
             lengths[kind] = float(tf.norm(gradient))
@@ -344,8 +356,8 @@ class LevelBuilder:
         before = self._inputs.before
         if before is None:
             return None
-        image = resize(self.in_optimized_colors(before.image), level.shape)
-        trust = resize_mask(before.trust, level.shape)
+        image = self._on_canvas(self.in_optimized_colors(before.image), level)
+        trust = extend(resize_mask(before.trust, level.shape), level.margin)
         return Temporal(batch(image), tf.constant(trust[np.newaxis, :, :, np.newaxis]))
 
     def _make_initial_image(self, level: Level) -> ImageArray:
@@ -354,19 +366,18 @@ class LevelBuilder:
         if before is None:
             return own
         # Where the frame before leads nowhere, this one has only its own.
-        trust = resize_mask(before.trust, level.shape)[:, :, np.newaxis]
-        own = resize(own, level.shape)
-        image: ImageArray = own + trust * (resize(before.image, level.shape) - own)
+        trust = extend(resize_mask(before.trust, level.shape), level.margin)[:, :, np.newaxis]
+        image: ImageArray = own + trust * (self._on_canvas(before.image, level) - own)
         return image
 
     def _own_initial_image(self, level: Level) -> ImageArray:
         if self._inputs.initial is not None:
-            return self._inputs.initial
+            return self._on_canvas(self._inputs.initial, level)
         if not self._inputs.regions:
             return self._initial_of_styles(level, range(len(self._inputs.styles)))
         # Each region has its own; what no region covers is the content.
-        content = resize(self._inputs.content, level.shape)
-        regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
+        content = self._content(level)
+        regions = self._regions(level)
         total = sum(region.content_mask for region in regions)
         image = content.copy()
         for region in regions:
@@ -380,13 +391,13 @@ class LevelBuilder:
         self, level: Level, numbers: Sequence[int], mask: Mask | None = None
     ) -> ImageArray:
         """Starts from some styles, or from what a mask shows of one."""
-        content = resize(self._inputs.content, level.shape)
+        content = self._content(level)
         if self._initial.init == "noise":
-            return _noise(level.shape, self._initial.seed)
+            return _noise(level.canvas, self._initial.seed)
         if self._initial.init == "style":
             first = numbers[0]
             style = resize(self._inputs.styles[first], level.style_shapes[first])
-            return cover(style, level.shape)
+            return cover(style, level.canvas)
         if self._initial.init == "adain":
             return self._adain(content, level, numbers, mask)
         return content

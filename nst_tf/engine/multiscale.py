@@ -18,6 +18,7 @@ from nst_tf.engine.tiling import history_dtype
 from nst_tf.errors import InputError
 from nst_tf.events import Callback, Iteration, Losses
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
+from nst_tf.image.margin import crop
 from nst_tf.objective.function import LossFunction
 from nst_tf.optimizers import StopReason
 
@@ -47,7 +48,7 @@ class Outcome:
         evaluations: Over all levels.
         seconds_evaluating: Time spent in evaluations.
         precision: What the network computed in at the end.
-        own_losses: Returns the loss of the image, not rounded, in that precision.
+        own_losses: Returns the loss of the image with its margin, not rounded, in that precision.
     """
 
     image: ImageArray
@@ -91,7 +92,7 @@ class MultiscaleOptimizer:
         self._callbacks = callbacks
         self._should_stop = should_stop
         self._began = began
-        self._work = [builder.tiling.work(level.shape) for level in levels]  # of an evaluation
+        self._work = [builder.tiling.work(level.canvas) for level in levels]  # of an evaluation
         self._level_began = began
         self._seconds_evaluating = 0.0
 
@@ -118,7 +119,7 @@ class MultiscaleOptimizer:
         self._seconds_evaluating = state.seconds_evaluating
         while True:
             function = LossFunction(
-                self._builder.objective(self._levels[state.level].shape, state.precision),
+                self._builder.objective(self._levels[state.level].canvas, state.precision),
                 self._builder.targets(self._levels[state.level]),
             )
             system.release_memory()
@@ -129,8 +130,9 @@ class MultiscaleOptimizer:
             evaluations = state.evaluations + found.evaluations
             following = self._next_state(state, found)
             if following is None:
+                image = crop(function.image(found.x), self._levels[state.level].margin)
                 return Outcome(
-                    image=np.clip(function.image(found.x), *PIXEL_RANGE),
+                    image=np.clip(image, *PIXEL_RANGE),
                     stop_reason=found.stop_reason,
                     failure=self._failure(found, function),
                     iterations=iterations,
@@ -176,7 +178,7 @@ class MultiscaleOptimizer:
             level=state.level + 1,
             precision=self._precision,
             level_iterations=0,
-            image=self._builder.upsampled(_variables(found), level),
+            image=self._builder.upsampled(_variables(found), self._levels[state.level], level),
             optimizer_state={},
         )
 
@@ -189,6 +191,8 @@ class MultiscaleOptimizer:
             why = f"it is of level {state.level + 1}, and there are {len(self._levels)}"
         elif state.done_at_level > (planned := self._levels[state.level].num_iterations):
             why = f"{state.done_at_level} iterations were done, and {planned} are planned"
+        elif state.image.shape[:2] != (canvas := self._levels[state.level].canvas):
+            why = f"its image has shape {list(state.image.shape[:2])}, not {list(canvas)}"
         else:
             return
         raise InputError(
@@ -231,7 +235,7 @@ class MultiscaleOptimizer:
             max_iterations=self._left(state),
             initial_step=_ADAM_STEP if method == "adam" else _INITIAL_STEP,
             history=self._builder.tiling.history,
-            history_dtype=history_dtype(self._levels[state.level].shape),
+            history_dtype=history_dtype(self._levels[state.level].canvas),
             tolerance=_TOLERANCE,
             callback=callback if self._callbacks else None,
             should_stop=self._should_stop,
@@ -302,7 +306,9 @@ class _Source:
     function: LossFunction
 
     def image(self) -> ImageArray:
-        return self.optimizer._builder.in_color(self.function.image(self.step.x))
+        margin = self.optimizer._levels[self.started.level].margin
+        image = crop(self.function.image(self.step.x), margin)
+        return self.optimizer._builder.in_color(image)
 
     def state(self) -> OptimizationState:
         return replace(

@@ -33,11 +33,24 @@ class Level:
         shape: Height and width of the image, in pixels.
         style_shapes: Height and width of each style image.
         num_iterations: Iterations of the optimizer at this size.
+        margin: Pixels beyond each border that are optimized with the image.
     """
 
     shape: Shape
     style_shapes: tuple[Shape, ...]
     num_iterations: int
+    margin: int = 0
+
+    @property
+    def canvas(self) -> Shape:
+        """Height and width of what is optimized: the image with its margin."""
+        height, width = self.shape
+        return height + 2 * self.margin, width + 2 * self.margin
+
+    @property
+    def without_margin(self) -> "Level":
+        """The level of the image alone."""
+        return replace(self, margin=0)
 
 
 class SideLimit(NamedTuple):
@@ -82,7 +95,7 @@ def plan(
     limit = max(network_limit or _vgg19_limit(config), _initial_limit(config), key=_pixels)
 
     def level(size: int, num_iterations: int) -> Level:
-        return _level(content_shape, style_shapes, size, config.style_scale, num_iterations)
+        return _level(content_shape, style_shapes, size, config, num_iterations)
 
     def check(found: Level, it_has: str) -> None:
         _check_sizes(found, limit, config, it_has)
@@ -122,19 +135,19 @@ def full_size(content_shape: Shape, style_shapes: Sequence[Shape], config: Confi
         config: Sizes and iterations.
     """
     side = config.longer_side(content_shape)
-    return _level(content_shape, style_shapes, side, config.style_scale, config.num_iterations)
+    return _level(content_shape, style_shapes, side, config, config.num_iterations)
 
 
 def _level(
     content_shape: Shape,
     style_shapes: Sequence[Shape],
     size: int,
-    style_scale: float,
+    config: Config,
     num_iterations: int,
 ) -> Level:
-    side = max(1, round(size * style_scale))
+    side = max(1, round(size * config.style_scale))
     styles = tuple(resized_shape(style, side) for style in style_shapes)
-    return Level(resized_shape(content_shape, size), styles, num_iterations)
+    return Level(resized_shape(content_shape, size), styles, num_iterations, config.margin)
 
 
 def _automatic(config: Config, shape: Shape) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ class OptimizationState:
         evaluations: Evaluations done before those of `optimizer_state`.
         seconds: Time taken so far.
         seconds_evaluating: The part of it spent in evaluations.
-        image: The current variables, float32 [H, W, 3].
+        image: The current variables, float32 [H, W, 3], with the margin of the level.
         optimizer_state: The optimizer's arrays after some iterations; empty before the first.
     """
 

@@ -45,7 +45,7 @@ class Result:
         image: RGB float32 in [0, 255], [H, W, 3], not rounded.
         losses: The weighted loss terms of the image rounded to 8 bits, in float32; where
             `original_colors` is "luminance", of its luminance. Without `score`, those of the last
-            level's image, not rounded, in `precision`.
+            level's image with its margin, not rounded, in `precision`.
         iterations: Iterations of the optimizer, over all levels.
         evaluations: Evaluations of loss and gradient, over all levels.
         seconds: Time of the whole call.
@@ -200,10 +200,10 @@ class Stylizer:
             given = replace(given, before=before)
             levels = self._plan(given)
             tiling = plan_tiling(levels, config)
-            needs_tiles = any(map(tiling.size_for, (level.shape for level in levels)))
+            needs_tiles = any(map(tiling.size_for, (level.canvas for level in levels)))
             with open_cluster(config.runtime if needs_tiles else None) as cluster:
                 builder = self._builder(given, tiling, cluster)
-                builder.objective(levels[-1].shape)  # what cannot have tiles is refused at once
+                builder.objective(levels[-1].canvas)  # what cannot have tiles is refused at once
                 start = [] if state is None else [state]
                 del state  # the caller may let go of it while the optimizer runs
                 return self._optimized(builder, levels, start, callbacks, should_stop, began)
@@ -234,7 +234,7 @@ class Stylizer:
         image = builder.in_color(resize(outcome.image, levels[-1].shape))
         if config.score:
             _show(Scoring(), callbacks)
-            losses = self._losses(builder, levels[-1], quantize(image))
+            losses = self._losses(builder, levels[-1].without_margin, quantize(image))
         else:
             losses = outcome.own_losses()
         return Result(
@@ -333,7 +333,7 @@ class Stylizer:
             content_masks=content_masks,
             style_masks=style_masks,
         )
-        level = self._plan(given)[-1]
+        level = self._plan(given)[-1].without_margin
         return self._builder(given, plan_tiling([level], self.config), None), level
 
     def _plan(self, given: Inputs) -> tuple[pyramid.Level, ...]:

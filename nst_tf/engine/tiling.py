@@ -206,7 +206,7 @@ def history_dtype(shape: tuple[int, int]) -> str:
 
 
 def _shapes(levels: Sequence[Level]) -> list[tuple[int, int]]:
-    return [shape for level in levels for shape in (level.shape, *level.style_shapes)]
+    return [shape for level in levels for shape in (level.canvas, *level.style_shapes)]
 
 
 def _tiling(levels: Sequence[Level], config: Config, tile_size: int, history: int) -> Tiling:
@@ -223,7 +223,7 @@ def _tiling(levels: Sequence[Level], config: Config, tile_size: int, history: in
         fitting = [
             pixels
             for pixels in coarser
-            if pixels < math.prod(levels[-1].shape)
+            if pixels < math.prod(levels[-1].canvas)
             and pixels <= _most_at_once()
             and needed(with_whole(pixels)) <= memory
         ]
@@ -235,13 +235,13 @@ def _level_bytes(level: Level, config: Config, tiling: Tiling) -> float:
     """Adds up the image, the largest style and the optimizer's arrays."""
     arrays = _OTHER_OPTIMIZER_BYTES[config.optimizer]
     if config.optimizer == "lbfgs":
-        pair = _PAIR_BYTES[history_dtype(level.shape)]
+        pair = _PAIR_BYTES[history_dtype(level.canvas)]
         # The last step is not followed by an evaluation.
         arrays += pair * min(max(0, level.num_iterations - 1), tiling.history)
     processes = max(1, config.workers)
     style_shape = max(level.style_shapes, key=math.prod)
-    pixels = math.prod(level.shape)
-    image = _image_bytes(level.shape, tiling, _WHOLE, _TILED_BYTES, processes)
+    pixels = math.prod(level.canvas)
+    image = _image_bytes(level.canvas, tiling, _WHOLE, _TILED_BYTES, processes)
     style = _image_bytes(style_shape, tiling, _WHOLE_STYLE, _TILED_STYLE_BYTES, processes)
     optimized = image + arrays * pixels
     if tiling.size_for(style_shape):  # its maps are let go before the optimizer has its arrays

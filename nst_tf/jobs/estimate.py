@@ -77,11 +77,11 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     precision = system.precision(config.precision, deterministic=config.deterministic)
     speed = _SPEED_WITHOUT_AVX512 if system.is_x86_without_avx512() else _SPEED[precision]
     per_pixel = _FLOP_PER_PIXEL / (speed * _flop_per_second())
-    evaluating = sum((level.num_iterations + 1) * tiling.work(level.shape) for level in levels)
+    evaluating = sum((level.num_iterations + 1) * tiling.work(level.canvas) for level in levels)
     beside = sum(_work_beside_evaluations(level, config, tiling) for level in levels)
     score = _STATISTICS * tiling.padded_pixels(levels[-1].shape) if config.score else 0.0
     seconds = START_SECONDS + (evaluating + beside + score) * per_pixel
-    evaluation = tiling.work(levels[-1].shape) * per_pixel
+    evaluation = tiling.work(levels[-1].canvas) * per_pixel
     return ResourceEstimate(memory, seconds, evaluation, tile_size)
 
 
@@ -129,7 +129,7 @@ def check_memory(
 
 def _work_beside_evaluations(level: Level, config: Config, tiling: Tiling) -> float:
     """Returns the work for the targets and the initial image, in pixels that are evaluated."""
-    image = tiling.padded_pixels(level.shape)
+    image = tiling.padded_pixels(level.canvas)
     styles = sum(map(tiling.padded_pixels, level.style_shapes))
     work = _STATISTICS * (image + styles)
     if config.init == "adain":
