@@ -137,7 +137,7 @@ class Iteration:
         seconds: Time since the start, without that between an interruption and its continuation.
         done: The share of the planned work that is done, by pixels, from 0 to 1.
         seconds_left: Time that the rest is expected to take at the pace of the current level.
-        losses: The weighted loss terms of the current image.
+        losses: The weighted loss terms of the current image with its margin.
         height: Of the current level, in pixels.
         width: Of the current level, in pixels.
         source: Gives image and state on request; not part of the pickled event.

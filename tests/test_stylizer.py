@@ -41,9 +41,9 @@ def style(random):
 
 
 def settings(**changes):
-    """The plainest run: one level, from the content, in float32."""
+    """The plainest run: one level, from the content, in float32, without a margin."""
     plain = {"image_size": 40, "num_iterations": 5, "pyramid": "none", "init": "content"}
-    return Config(**plain | {"precision": "float32"} | changes)
+    return Config(**plain | {"precision": "float32", "margin": 0} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_starts_from_the_content(content, style, stylize):
 
 
 def test_starts_from_the_style_unstretched(style, content, stylize):
-    start = start_of(stylize, content, style, init="style", image_size=40)
+    start = start_of(stylize, content, style, init="style", image_size=40, margin=8)
     assert start.shape == (24, 40, 3)
     # The style, 27x18, covers 24x40 when it is 60x40; its middle rows are 18 to 42.
     expected = resize(resize(style.astype(np.float32), (40, 27)), (60, 40))[18:42]

@@ -397,7 +397,7 @@ class LevelBuilder:
         if self._initial.init == "style":
             first = numbers[0]
             style = resize(self._inputs.styles[first], level.style_shapes[first])
-            return cover(style, level.canvas)
+            return extend(cover(style, level.shape), level.margin)
         if self._initial.init == "adain":
             return self._adain(content, level, numbers, mask)
         return content

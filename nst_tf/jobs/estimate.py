@@ -79,7 +79,7 @@ def estimate(levels: Sequence[Level], config: Config, largest_pixels: int = 0) -
     per_pixel = _FLOP_PER_PIXEL / (speed * _flop_per_second())
     evaluating = sum((level.num_iterations + 1) * tiling.work(level.canvas) for level in levels)
     beside = sum(_work_beside_evaluations(level, config, tiling) for level in levels)
-    score = _STATISTICS * tiling.padded_pixels(levels[-1].shape) if config.score else 0.0
+    score = _work_of_score(levels[-1], tiling) if config.score else 0.0
     seconds = START_SECONDS + (evaluating + beside + score) * per_pixel
     evaluation = tiling.work(levels[-1].canvas) * per_pixel
     return ResourceEstimate(memory, seconds, evaluation, tile_size)
@@ -135,6 +135,12 @@ def _work_beside_evaluations(level: Level, config: Config, tiling: Tiling) -> fl
     if config.init == "adain":
         work += _FEED_FORWARD * (2 * image + styles)
     return work
+
+
+def _work_of_score(level: Level, tiling: Tiling) -> float:
+    """Returns the work for the final loss, and for the content's activations without the margin."""
+    passes = 2 if level.margin else 1
+    return passes * _STATISTICS * tiling.padded_pixels(level.shape)
 
 
 def _has_gpu(config: Config) -> bool:
