@@ -116,6 +116,7 @@ def _nst_tf(
                 f"--style_weight={task.style_weight:g}",
                 "--tv_weight=0",
                 "--padding=zero",  # as the reference and the scorer have it
+                "--margin=0",  # which the scorer does not have either
                 f"--output_image={folder / 'out.png'}",
                 f"--save_iter={save_iter}",
                 *most,

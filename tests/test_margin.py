@@ -1,5 +1,7 @@
 """The margin that is optimized with the image and cut off."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -212,3 +214,21 @@ def test_colors_at_the_border_are_less_strong_with_a_margin():
         for margin in (8, 0)
     )
     assert with_margin < 0.85 * without
+
+
+def test_the_targets_with_the_margin_are_let_go_before_the_final_loss(
+    stylize, content, style, monkeypatch
+):
+    """Those of a large image are much memory, and those without the margin come beside them."""
+    targets, alive = [], []
+    make = LevelBuilder._make_targets
+
+    def spied(self, level):
+        alive.append([each() is not None for each in targets])
+        found = make(self, level)
+        targets.append(weakref.ref(next(iter(found.content.values()))))
+        return found
+
+    monkeypatch.setattr(LevelBuilder, "_make_targets", spied)
+    stylize(content, style, settings())
+    assert alive == [[], [False]]

@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +47,8 @@ class Outcome:
         evaluations: Over all levels.
         seconds_evaluating: Time spent in evaluations.
         precision: What the network computed in at the end.
-        own_losses: Returns the loss of the image with its margin, not rounded, in that precision.
+        own_losses: The loss of the image with its margin, not rounded, in that precision, where it
+            is asked for.
     """
 
     image: ImageArray
@@ -58,7 +58,7 @@ class Outcome:
     evaluations: int
     seconds_evaluating: float
     precision: str
-    own_losses: Callable[[], Losses]
+    own_losses: Losses | None
 
 
 class MultiscaleOptimizer:
@@ -101,12 +101,13 @@ class MultiscaleOptimizer:
         image = self._builder.take_initial_image(self._levels[0])
         return OptimizationState(0, self._precision, 0, 0, 0, 0.0, 0.0, image, {})
 
-    def run(self, state: OptimizationState) -> Outcome:
+    def run(self, state: OptimizationState, *, own_losses: bool = False) -> Outcome:
         """Optimizes from a state to the end of the last level, or until it is stopped.
 
         Args:
             state: That of `initial_state`, or of an `Iteration`, also of a run that was to have
                 more or fewer iterations.
+            own_losses: Whether the loss of the best image is evaluated in the end.
 
         Returns:
             The best image of the last level reached.
@@ -139,7 +140,7 @@ class MultiscaleOptimizer:
                     evaluations=evaluations,
                     seconds_evaluating=self._seconds_evaluating,
                     precision=state.precision,
-                    own_losses=partial(function.losses_at, found.x),
+                    own_losses=function.losses_at(found.x) if own_losses else None,
                 )
             state = replace(
                 following,

@@ -230,13 +230,14 @@ class Stylizer:
         )
         if callbacks and not start:
             _show(Preview(builder.preview(levels)), callbacks)
-        outcome = optimizer.run(start.pop() if start else optimizer.initial_state())
+        outcome = optimizer.run(
+            start.pop() if start else optimizer.initial_state(), own_losses=not config.score
+        )
         image = builder.in_color(resize(outcome.image, levels[-1].shape))
-        if config.score:
+        losses = outcome.own_losses
+        if losses is None:
             _show(Scoring(), callbacks)
             losses = self._losses(builder, levels[-1].without_margin, quantize(image))
-        else:
-            losses = outcome.own_losses()
         return Result(
             image=image,
             losses=losses,
