@@ -796,6 +796,11 @@ def test_RUN_26_a_finished_job_writes_its_image_again_with_other_metadata(tmp_pa
     with Image.open(path) as image:
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
     assert jobs.run(other, resume=True).status == "nothing to do"
+    assert (run_folder(path) / "state").exists() is keep_state
+    events.clear()
+    assert jobs.run(config, resume=True, callbacks=[events.append]).path == path
+    assert any(isinstance(event, Iteration) for event in events) is not keep_state
+    assert pixels(path) == before and images.settings_of(path) is not None
 
 
 def test_OUT_19_the_final_state_can_be_left_out(tmp_path):

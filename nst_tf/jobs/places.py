@@ -135,9 +135,9 @@ class Place:
 
     def read_before(self) -> Checkpoint | None:
         """Reads the checkpoint to continue from once more, as long as no other was saved."""
-        if self.before is None:
+        if self.before is None or self._source is None:
             return None
-        found = checkpoint.newest(self.folder) or checkpoint.final(self.folder)
+        found = checkpoint.newest(self.folder) or checkpoint.final(self._source)
         return found and replace(self.before, state=found.state)
 
     def save(self, encode: Callable[[Config], bytes], *, finished: bool) -> None:
