@@ -230,5 +230,6 @@ def test_the_targets_with_the_margin_are_let_go_before_the_final_loss(
         return found
 
     monkeypatch.setattr(LevelBuilder, "_make_targets", spied)
-    stylize(content, style, settings())
+    events = []  # kept, as jobs keep the last one for its state
+    stylize(content, style, settings(), callbacks=[events.append])
     assert alive == [[], [False]]

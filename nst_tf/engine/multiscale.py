@@ -131,7 +131,7 @@ class MultiscaleOptimizer:
             evaluations = state.evaluations + found.evaluations
             following = self._next_state(state, found)
             if following is None:
-                image = crop(function.image(found.x), self._levels[state.level].margin)
+                image = crop(function.to_image(found.x), self._levels[state.level].margin)
                 return Outcome(
                     image=np.clip(image, *PIXEL_RANGE),
                     stop_reason=found.stop_reason,
@@ -213,22 +213,24 @@ class MultiscaleOptimizer:
             function: The loss.
         """
         evaluations = itertools.count(1)
+        # The last step, which callbacks may keep, refers to what the optimizer had: it is emptied.
+        held = [function]
 
         def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             before = time.monotonic()
-            value_and_gradient = function(variables)
+            value_and_gradient = held[0](variables)
             self._seconds_evaluating += time.monotonic() - before
             if next(evaluations) % _RELEASE_INTERVAL == 0:
                 system.release_memory()
             return value_and_gradient
 
         def callback(step: optimizers.Step) -> bool:
-            event = self._event(state, step, function)
+            event = self._event(state, step, held[0])
             return any([bool(callback(event)) for callback in self._callbacks])
 
         method = self._settings.optimizer
         image, before = [start[0].image[np.newaxis]], [start.pop().optimizer_state or None]
-        return optimizers.minimize(
+        found = optimizers.minimize(
             timed,
             image.pop(),
             method=method,
@@ -242,6 +244,8 @@ class MultiscaleOptimizer:
             should_stop=self._should_stop,
             state=before.pop(),
         )
+        held.clear()
+        return found
 
     def _event(
         self, state: OptimizationState, step: optimizers.Step, function: LossFunction
@@ -267,7 +271,7 @@ class MultiscaleOptimizer:
             losses=function.last_losses(),
             height=height,
             width=width,
-            source=_Source(self, state, step, function),
+            source=_Source(self, state, step, function.to_image),
         )
 
     def _seconds(self) -> float:
@@ -304,11 +308,11 @@ class _Source:
     optimizer: MultiscaleOptimizer
     started: OptimizationState
     step: optimizers.Step
-    function: LossFunction
+    to_image: Callable[[tf.Tensor], ImageArray]
 
     def image(self) -> ImageArray:
         margin = self.optimizer._levels[self.started.level].margin
-        image = crop(self.function.image(self.step.x), margin)
+        image = crop(self.to_image(self.step.x), margin)
         return self.optimizer._builder.in_color(image)
 
     def state(self) -> OptimizationState:

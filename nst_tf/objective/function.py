@@ -1,6 +1,7 @@
 """An objective with its targets: a function of the optimizer's variables."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,7 @@ import tensorflow as tf
 from nst_tf.events import Losses
 from nst_tf.image.arrays import ImageArray
 from nst_tf.objective.graphs import Objective
-from nst_tf.objective.targets import Targets
+from nst_tf.objective.targets import Fixed, Targets
 from nst_tf.objective.terms import constrain
 from nst_tf.objective.tiled import TiledObjective
 
@@ -32,7 +33,7 @@ class LossFunction:
 
         Args:
             variables: [1, H, W, 3] in [0, 255]; where masks or a color mode restrict the image, the
-                image follows from them by `image`.
+                image follows from them by `to_image`.
 
         Returns:
             The total loss, a scalar in float64, and its gradient with respect to the variables.
@@ -55,17 +56,27 @@ class LossFunction:
         """Evaluates the terms of an image, RGB [H, W, 3] in [0, 255], as it is."""
         return _fetched(self._objective.loss_terms(batch(image), self._targets))
 
-    def image(self, variables: tf.Tensor) -> ImageArray:
-        """Returns the image that variables stand for, float32 [H, W, 3]."""
-        image: ImageArray = constrain(
-            variables, self._targets.fixed, self._objective.spec.luminance_only
-        ).numpy()[0]
-        return image
+    @property
+    def to_image(self) -> Callable[[tf.Tensor], ImageArray]:
+        """Maps variables to the image that they stand for, float32 [H, W, 3].
+
+        It keeps no more of the targets than it needs: those of a large image are much memory.
+        """
+        return partial(
+            _constrained,
+            fixed=self._targets.fixed,
+            luminance_only=self._objective.spec.luminance_only,
+        )
 
 
 def batch(image: ImageArray) -> tf.Tensor:
     """Makes a batch of one of an image: [H, W, 3] to float32 [1, H, W, 3]."""
     return tf.constant(image[np.newaxis], tf.float32)
+
+
+def _constrained(variables: tf.Tensor, fixed: Fixed | None, luminance_only: bool) -> ImageArray:
+    image: ImageArray = constrain(variables, fixed, luminance_only).numpy()[0]
+    return image
 
 
 def _fetched(terms: Mapping[str, tf.Tensor]) -> Losses:
