@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from nst_tf.config import InitialSettings, LossSettings
 from nst_tf.engine.cluster import Cluster
-from nst_tf.engine.inputs import Inputs
+from nst_tf.engine.inputs import Before, Inputs
 from nst_tf.engine.networks import Networks
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.tiling import Tiling
@@ -245,6 +245,9 @@ class LevelBuilder:
     def _content(self, level: Level) -> ImageArray:
         return self._on_canvas(self._inputs.content, level)
 
+    def _trust(self, before: Before, level: Level) -> Mask:
+        return extend(resize_mask(before.trust, level.shape), level.margin)
+
     def _regions(self, level: Level) -> list[Region]:
         """Resizes the regions, and extends where they are to the level's canvas."""
         regions = resize_regions(self._inputs.regions, level.shape, level.style_shapes)
@@ -357,7 +360,7 @@ class LevelBuilder:
         if before is None:
             return None
         image = self._on_canvas(self.in_optimized_colors(before.image), level)
-        trust = extend(resize_mask(before.trust, level.shape), level.margin)
+        trust = self._trust(before, level)
         return Temporal(batch(image), tf.constant(trust[np.newaxis, :, :, np.newaxis]))
 
     def _make_initial_image(self, level: Level) -> ImageArray:
@@ -366,7 +369,7 @@ class LevelBuilder:
         if before is None:
             return own
         # Where the frame before leads nowhere, this one has only its own.
-        trust = extend(resize_mask(before.trust, level.shape), level.margin)[:, :, np.newaxis]
+        trust = self._trust(before, level)[:, :, np.newaxis]
         image: ImageArray = own + trust * (self._on_canvas(before.image, level) - own)
         return image
 

@@ -131,7 +131,7 @@ class MultiscaleOptimizer:
             evaluations = state.evaluations + found.evaluations
             following = self._next_state(state, found)
             if following is None:
-                image = crop(function.to_image(found.x), self._levels[state.level].margin)
+                image = crop(function.image(found.x), self._levels[state.level].margin)
                 return Outcome(
                     image=np.clip(image, *PIXEL_RANGE),
                     stop_reason=found.stop_reason,
@@ -213,7 +213,8 @@ class MultiscaleOptimizer:
             function: The loss.
         """
         evaluations = itertools.count(1)
-        # The last step, which callbacks may keep, refers to what the optimizer had: it is emptied.
+        # Callbacks may keep the last step, and with it what these functions refer to: in the end,
+        # the loss and its targets are taken out.
         held = [function]
 
         def timed(variables: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -271,7 +272,7 @@ class MultiscaleOptimizer:
             losses=function.last_losses(),
             height=height,
             width=width,
-            source=_Source(self, state, step, function.to_image),
+            source=_Source(self, state, step, function.image),
         )
 
     def _seconds(self) -> float:

@@ -33,7 +33,7 @@ class LossFunction:
 
         Args:
             variables: [1, H, W, 3] in [0, 255]; where masks or a color mode restrict the image, the
-                image follows from them by `to_image`.
+                image follows from them by `image`.
 
         Returns:
             The total loss, a scalar in float64, and its gradient with respect to the variables.
@@ -57,7 +57,7 @@ class LossFunction:
         return _fetched(self._objective.loss_terms(batch(image), self._targets))
 
     @property
-    def to_image(self) -> Callable[[tf.Tensor], ImageArray]:
+    def image(self) -> Callable[[tf.Tensor], ImageArray]:
         """Maps variables to the image that they stand for, float32 [H, W, 3].
 
         It keeps no more of the targets than it needs: those of a large image are much memory.
