@@ -141,3 +141,17 @@ def test_RUN_29_the_refusal_names_the_size_that_would_fit(monkeypatch):
     monkeypatch.setattr(system, "available_memory", lambda: 900_000_000)
     with pytest.raises(MachineError, match="free some memory"):
         estimate.check_memory(needed, 512, CONFIG)
+
+
+def test_the_final_loss_takes_a_second_pass_where_there_is_a_margin():
+    """That of the content without its margin, whose activations nothing has computed before."""
+
+    def of_score(margin):
+        levels = (Level((300, 400), ((300, 400),), 10, margin),)
+        scored, plain = (
+            estimate(levels, Config(image_size=400, margin=margin, score=score)).seconds
+            for score in (True, False)
+        )
+        return scored - plain
+
+    assert of_score(8) == pytest.approx(2 * of_score(0))
