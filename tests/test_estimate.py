@@ -149,7 +149,7 @@ def test_the_final_loss_takes_a_second_pass_where_there_is_a_margin():
     def of_score(margin):
         levels = (Level((300, 400), ((300, 400),), 10, margin),)
         scored, plain = (
-            estimate(levels, Config(image_size=400, margin=margin, score=score)).seconds
+            estimate.estimate(levels, Config(image_size=400, margin=margin, score=score)).seconds
             for score in (True, False)
         )
         return scored - plain
