@@ -3,6 +3,7 @@
 import csv
 import logging
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nst_tf.config import Config
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import MachineError
-from nst_tf.events import Checkpointed, Iteration, Losses, Preview
+from nst_tf.events import Checkpointed, Iteration, Losses, Preview, Scoring
 from nst_tf.io import files
 from nst_tf.jobs import callbacks, checkpoint
 from nst_tf.jobs.callbacks import CallbackList, Checkpoints, Latest, Snapshots, Trace
@@ -286,6 +287,51 @@ def test_saving_takes_at_most_a_fiftieth_of_the_time(tmp_path, monkeypatch):
         save(iteration(number))
     assert [event.iteration for event in events] == [1, 16, 31]  # 150 s apart
     assert save.seconds == 9.0
+
+
+def test_the_last_iteration_is_saved_and_let_go_before_the_loss_is_computed(tmp_path):
+    save = checkpoints(tmp_path, 60.0)
+    last = iteration(3)
+    alive = weakref.ref(last)
+    save(last)
+    del last
+    assert alive() is not None and list(tmp_path.iterdir()) == []
+    save(Scoring())
+    assert alive() is None and checkpoint.newest(tmp_path).iterations == 3
+    written = (tmp_path / "checkpoint-1").read_bytes()
+    save.save()  # nothing is left to save
+    save.finish(keep=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_bytes() == written
+
+
+@pytest.mark.parametrize("every", [0, 60.0])
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_finished_run_has_its_final_state_or_none(tmp_path, every, keep):
+    save = checkpoints(tmp_path, every)
+    for number in (1, 2):
+        save(iteration(number))
+        save.save()
+    save(iteration(3))
+    save.finish(keep=keep)
+    assert [path.name for path in tmp_path.iterdir()] == ["state"] * keep
+    assert (found := checkpoint.final(tmp_path)) is None or found.iterations == 3
+
+
+def test_a_final_state_that_cannot_be_written_leaves_no_checkpoints(tmp_path, monkeypatch, caplog):
+    save = checkpoints(tmp_path, 60.0)
+    save(iteration(1))
+    save.save()
+    save(iteration(2))
+
+    def full(folder, point):
+        raise MachineError("cannot write", "the disk is full", "free some space")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        save.finish(keep=True)
+    assert list(tmp_path.iterdir()) == []
+    assert "the final state is not kept" in caplog.records[0].message
 
 
 def test_no_checkpoints_where_none_are_asked_for(tmp_path):

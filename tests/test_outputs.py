@@ -67,10 +67,9 @@ def work(path, facts, *, finished=True, resumed=False, overwrite=False, iteratio
         (place.folder / "run.json").write_text(json.dumps(record))
         number = place.before.number + 1 if place.before else 0
         done = Checkpoint(number, plan.fingerprint, {}, iterations, state(iterations))
+        saved = checkpoint.save(place.folder, done)
         if finished:
-            checkpoint.save_final(place.folder, done)
-        else:
-            checkpoint.save(place.folder, done)
+            checkpoint.finish(place.folder, saved)
         place.settle()
         return place.saved
 

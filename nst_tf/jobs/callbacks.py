@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from nst_tf.config import ReportingSettings
 from nst_tf.engine.pyramid import Level
 from nst_tf.errors import InputError, MachineError, warn
-from nst_tf.events import Checkpointed, Event, Iteration, Preview
+from nst_tf.events import Checkpointed, Event, Iteration, Preview, Scoring
 from nst_tf.image.arrays import ImageArray, Pixels, quantize
 from nst_tf.image.resize import resize
 from nst_tf.io import files
@@ -275,7 +275,7 @@ class Latest:
 
 
 class Checkpoints:
-    """Saves checkpoints, at most every so many seconds, and when a level begins.
+    """Saves checkpoints: at most every so many seconds, when a level begins, and at the end.
 
     Saving takes at most a fiftieth of the time: after one that took long, the next waits longer.
 
@@ -307,24 +307,33 @@ class Checkpoints:
         self._saved_at = time.monotonic()
         self._interval = every
         self._failing = False
-        self._last: Iteration | None = None
+        self._shape: tuple[int, int] | None = None
+        self._unsaved: Iteration | None = None
+        self._saved: Path | None = None
 
     def __call__(self, event: Event) -> None:
-        """Saves at an `Iteration` when it is time, and at the first of a level."""
+        """Saves at an `Iteration` when it is time, at the first of a level, and at `Scoring`.
+
+        Computing the loss in the end may take long, and as much memory as an iteration: what the
+        optimizer keeps is let go before.
+        """
+        if isinstance(event, Scoring):
+            self.save()
         if not isinstance(event, Iteration):
             return
-        last, self._last = self._last, event
-        new_level = last is not None and (last.height, last.width) != (event.height, event.width)
-        if new_level or time.monotonic() - self._saved_at >= self._interval:
+        shape, self._shape = self._shape, (event.height, event.width)
+        self._unsaved = event
+        is_new_level = shape not in (None, self._shape)
+        if is_new_level or time.monotonic() - self._saved_at >= self._interval:
             self.save()
 
     def save(self) -> None:
-        """Saves the state after the last iteration; warns where that fails."""
-        if not self._every or self._last is None:
+        """Saves the state after the last iteration if that is not done; warns where that fails."""
+        if not self._every or self._unsaved is None:
             return
-        before = time.monotonic()
+        before, iteration = time.monotonic(), self._unsaved.iteration
         try:
-            path = checkpoint.save(self._folder, self._make(self._last))
+            path = self._write(self._make(self._unsaved))
         except MachineError as error:
             path = None
             if not self._failing:  # once is enough, until it works again
@@ -335,7 +344,7 @@ class Checkpoints:
         self.seconds += duration
         self._interval = max(self._every, duration / _SAVING_SHARE)
         if path is not None:
-            self._notify(Checkpointed(path, self._last.iteration, duration))
+            self._notify(Checkpointed(path, iteration, duration))
 
     def finish(self, *, keep: bool) -> None:
         """Removes the checkpoints of a finished run, and keeps its final state.
@@ -343,13 +352,25 @@ class Checkpoints:
         Args:
             keep: Whether to keep it. A failure is reported by a warning.
         """
+        last = None
         try:
-            last = None
-            if keep:
-                last = self._read_before() if self._last is None else self._make(self._last)
-            checkpoint.save_final(self._folder, last)
+            last = self._final() if keep else None
         except (InputError, MachineError) as error:
             warn(f"the final state is not kept, from which more iterations could go on: {error}")
+        checkpoint.finish(self._folder, last)
+
+    def _final(self) -> Path | None:
+        """Returns the file of the final state, which is written where that is not done."""
+        if self._unsaved is not None:
+            return self._write(self._make(self._unsaved))
+        if self._saved is None and (before := self._read_before()) is not None:
+            return self._write(before)
+        return self._saved
+
+    def _write(self, point: Checkpoint) -> Path:
+        self._saved = checkpoint.save(self._folder, point)
+        self._unsaved = None
+        return self._saved
 
 
 class RunFolderWriter:

@@ -137,20 +137,20 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     return None
 
 
-def save_final(folder: Path, checkpoint: Checkpoint | None) -> None:
-    """Keeps the final state of a run in place of its checkpoints.
+def finish(folder: Path, last: Path | None) -> None:
+    """Makes a checkpoint the final state of a run, and removes the others.
 
     Args:
         folder: The run folder.
-        checkpoint: The state; None to keep nothing.
+        last: The file that `save` wrote last; None to keep nothing.
 
     Raises:
-        MachineError: It cannot be written.
+        OSError: A file cannot be moved or removed.
     """
-    for name in (*_NAMES, _FINAL):
+    if last is not None:
+        last.replace(folder / _FINAL)
+    for name in _NAMES if last is not None else (*_NAMES, _FINAL):
         (folder / name).unlink(missing_ok=True)
-    if checkpoint is not None:
-        files.atomic_write(folder / _FINAL, *encode(checkpoint))
 
 
 def final(folder: Path) -> Checkpoint | None:

@@ -204,7 +204,7 @@ class _Job:
             self._save(result, writer, finished=status == "finished")
             # As computing the loss may take long.
             self._record(status, result, result.losses, writer, scored=scored)
-            losses = self._losses(stylizer, result)
+            losses = self._losses(stylizer, result, writer)
         except NstError:
             writer.checkpoints.save()
             raise
@@ -292,7 +292,7 @@ class _Job:
     def _is_lossless(self) -> bool:
         return is_lossless(self.config.output_image.suffix, self.config.quality)
 
-    def _losses(self, stylizer: "Stylizer", result: "Result") -> Losses:
+    def _losses(self, stylizer: "Stylizer", result: "Result", writer: RunFolderWriter) -> Losses:
         """Evaluates the file as it is read back, in float32."""
         inputs = self.inputs
         path, shape = self.place.saved, result.image.shape
@@ -301,7 +301,7 @@ class _Job:
             return result.losses
         if self._is_lossless() and np.array_equal(saved, quantize(result.image)):
             return result.losses  # of the same 8-bit image
-        self.notify(Scoring())
+        writer(Scoring())
         return stylizer.losses(
             saved,
             inputs.content,
