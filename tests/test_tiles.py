@@ -93,18 +93,44 @@ def check_equal(whole, tiled, x, targets, tolerance=1e-5):
 # The tiles of a map
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (15, 40), (16, 32), (33, 100), (257, 64)])
-@pytest.mark.parametrize("size", [16, 48])
-def test_every_position_belongs_to_one_tile(shape, size):
+SHAPES = [(1, 1), (15, 40), (16, 32), (33, 100), (257, 64), (300, 1000), (1382, 2064)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [16, 48, 72])
+@pytest.mark.parametrize("halo", [4, 24, 32])
+def test_every_position_belongs_to_one_tile_with_a_border(shape, size, halo):
     counts = np.zeros(shape, int)
-    for tile in split(shape, size, 16, 24):
-        own, padded = tile.own, tile.padded
-        tile.own.of(counts)[...] += 1
+    for own, padded in split(shape, size, 16, halo):
+        own.of(counts)[...] += 1
         assert own.top % 16 == own.left % 16 == 0
-        assert min(own.bottom - own.top, size) >= min(16, shape[0])
-        assert own.bottom - own.top < size + 16 and own.right - own.left < size + 16
-        assert padded.top == max(0, own.top - 24) and padded.right == min(shape[1], own.right + 24)
+        assert padded.top % 4 == padded.left % 4 == 0
+        assert padded.top <= max(0, own.top - halo) and padded.left <= max(0, own.left - halo)
+        assert padded.bottom >= min(shape[0], own.bottom + halo)
+        assert padded.right >= min(shape[1], own.right + halo)
+        at_border = own.top == 0 or own.bottom == shape[0]
+        assert own.bottom - own.top < size + (halo + 16 if at_border else 1)
+        assert padded.bottom - padded.top < size + 2 * halo + 16
     assert (counts == 1).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("size", [16, 48, 72])
+def test_tiles_have_one_size_but_for_what_is_left_at_the_ends(shape, size):
+    padded = [tile.padded for tile in split(shape, size, 16, 24)]
+    heights = {each.bottom - each.top for each in padded}
+    widths = {each.right - each.left for each in padded}
+    for lengths in (heights, widths):
+        assert len(lengths) <= 2 and max(lengths) - min(lengths) < 16
+
+
+@pytest.mark.parametrize("length", range(300, 3000, 123))
+def test_tiles_are_no_larger_than_their_number_takes(length):
+    tiles = split((length, 64), 256, 16, 24)
+    longest = max(tile.padded.bottom - tile.padded.top for tile in tiles)
+    even = (length - 48) / len(tiles) + 48
+    assert even <= longest < even + 32
+    assert len(tiles) <= -(-length // 256)
 
 
 def test_the_crop_of_a_tile_is_its_own_part():

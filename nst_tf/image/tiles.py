@@ -1,6 +1,5 @@
 """Tiles of a map, with the border that computing their part of it takes."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,30 +66,27 @@ class Tile(NamedTuple):
 
 
 def split(shape: tuple[int, int], size: int, unit: int, halo: int) -> list[Tile]:
-    """Splits a map into tiles of nearly equal size.
+    """Splits a map into tiles that are equally large with their borders.
+
+    So the memory of one serves the next, where other sizes would leave holes in it. What is left
+    of a side, less than a unit, makes the tiles of the last row and column larger.
 
     Args:
         shape: Height and width of the map.
-        size: The longest side of a tile, at least `unit`; the last row and column of tiles take
-            what is left, less than a unit, too.
+        size: The longest side of a tile inside the map, at least `unit`; those at its ends have a
+            border on one side only, and are longer.
         unit: All tiles begin at multiples of it.
         halo: Width of the border, a multiple of the strides that are computed with.
 
     Returns:
         The tiles, row by row.
     """
-    rows, columns = (_cuts(side, size, unit) for side in shape)
-    tiles = []
-    for top, bottom in rows:
-        for left, right in columns:
-            padded = Box(
-                max(top - halo, 0),
-                min(bottom + halo, shape[0]),
-                max(left - halo, 0),
-                min(right + halo, shape[1]),
-            )
-            tiles.append(Tile(Box(top, bottom, left, right), padded))
-    return tiles
+    rows, columns = (_intervals(side, size, unit, halo) for side in shape)
+    return [
+        Tile(Box(top, bottom, left, right), Box(*row, *column))
+        for (top, bottom), row in rows
+        for (left, right), column in columns
+    ]
 
 
 def assemble(
@@ -130,8 +126,26 @@ def assemble(
     return result
 
 
-def _cuts(length: int, size: int, unit: int) -> list[tuple[int, int]]:
-    units = max(1, length // unit)
-    parts = -(-units // max(1, size // unit))
-    cuts = [part * units // parts * unit for part in range(parts)] + [length]
-    return list(itertools.pairwise(cuts))
+def _intervals(
+    length: int, size: int, unit: int, halo: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Splits a side as evenly as as few intervals allow; returns each with its border."""
+    sizes = range(unit, max(unit, size - size % unit) + 1, unit)
+    fewest = len(_split_side(length, sizes[-1], unit, halo))
+    return next(
+        found for inner in sizes if len(found := _split_side(length, inner, unit, halo)) == fewest
+    )
+
+
+def _split_side(
+    length: int, inner: int, unit: int, halo: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Splits a side into intervals of `inner` positions between their borders."""
+    padded = inner + 2 * halo
+    found, begin, start = [], 0, 0
+    while start + padded + unit <= length:
+        end = (start + padded - halo) // unit * unit
+        found.append(((begin, end), (start, start + padded)))
+        begin, start = end, end - halo
+    last = max(0, length - padded) // unit * unit
+    return [*found, ((begin, length), (min(start, last), length))]
