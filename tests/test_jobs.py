@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,16 @@ from nst_tf.config.files import portable
 from nst_tf.engine.pyramid import Level
 from nst_tf.engine.state import OptimizationState
 from nst_tf.errors import InputError, MachineError, NstError
-from nst_tf.events import Checkpointed, Failed, Iteration, Losses, Planned, Preview, Saved
+from nst_tf.events import (
+    Checkpointed,
+    Failed,
+    Iteration,
+    Losses,
+    Planned,
+    Preview,
+    Saved,
+    Scoring,
+)
 from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import resize, resized_shape
 from nst_tf.io import images
@@ -490,8 +500,8 @@ def test_callbacks_get_the_events_in_order_and_the_result_is_plain_data(tmp_path
     assert [event.iteration for event in events if isinstance(event, Iteration)] == [1, 2, 3]
     for event in events:
         if isinstance(event, Checkpointed):
-            previous = events[events.index(event) - 1]
-            assert (previous.iteration, type(previous)) == (event.iteration, Iteration)
+            before = events[: events.index(event)]
+            assert event.iteration == [e for e in before if isinstance(e, Iteration)][-1].iteration
             assert event.path.parent == tmp_path / "o.png.run"
     assert Checkpointed in kinds
     planned, preview, saved = events[0], events[1], events[-1]
@@ -508,6 +518,27 @@ def test_callbacks_get_the_events_in_order_and_the_result_is_plain_data(tmp_path
     assert pickle.loads(pickle.dumps(result)) == result
     with pytest.raises(AttributeError):
         result.status = "stopped"
+
+
+def test_RUN_52_a_job_killed_while_the_loss_is_computed_repeats_no_iteration(tmp_path):
+    done = []
+
+    def copy(event):  # as it is when the loss is about to be computed
+        done.append(event)
+        if isinstance(event, Checkpointed) and any(isinstance(each, Scoring) for each in done):
+            shutil.copytree(event.path.parent, tmp_path / "killed.png.run")
+
+    result = jobs.run(small(tmp_path / "o.png", num_iterations=3), callbacks=[copy])
+    again = []
+    config = small(tmp_path / "killed.png", num_iterations=3)
+    resumed = jobs.run(config, resume=True, callbacks=[again.append])
+    assert not any(isinstance(event, Iteration) for event in again)
+    assert (images.read(resumed.path) == images.read(result.path)).all()
+    assert resumed.losses == result.losses
+    assert (tmp_path / "killed.png.run" / "state").exists()
+    more = []
+    jobs.run(config.replace(num_iterations=4), resume=True, callbacks=[more.append])
+    assert [event.iteration for event in more if isinstance(event, Iteration)] == [4]
 
 
 def test_only_images_that_are_due_are_copied(tmp_path, monkeypatch):
