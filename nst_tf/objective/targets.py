@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from nst_tf.losses import StyleLoss
@@ -53,14 +54,15 @@ class Targets(NamedTuple):
     """All that the objective compares an image with.
 
     Attributes:
-        content: The content image's activations by layer, [B, h, w, N] float32.
+        content: The content image's activations by layer, [B, h, w, N] float32; arrays where the
+            objective has tiles.
         style: The style targets by layer; those of one layer add up.
         weights: The weight of each term by its name, scalars in float64.
         fixed: What is kept of the content image, or None where all is optimized.
         temporal: What the image before leads to, or None where there is none.
     """
 
-    content: Mapping[str, tf.Tensor]
+    content: Mapping[str, tf.Tensor | npt.NDArray[Any]]
     style: Mapping[str, tuple[StyleTarget, ...]]
     weights: Mapping[str, tf.Tensor]
     fixed: Fixed | None = None

@@ -290,8 +290,11 @@ class TiledObjective:
         )
         return values | terms.temporal_terms(image, targets)
 
-    def content_features(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Computes `Objective.content_features` for a batch of one."""
+    def content_features(self, image: tf.Tensor) -> dict[str, Array]:
+        """Computes `Objective.content_features` for a batch of one.
+
+        They are arrays, as a tensor would be a copy, and tiles are cut out of arrays.
+        """
         shapes = self.layer_shapes(image.shape[1:3])
         found = {
             layer: np.empty((*shapes[layer], self.network.output[layer].shape[-1]), np.float32)
@@ -302,7 +305,7 @@ class TiledObjective:
             for layer, activations in features.items():
                 stride = self._segments[number].strides[layer]
                 tile.own.scaled(stride, shapes[layer]).of(found[layer])[...] = activations[0]
-        return {layer: tf.constant(maps[np.newaxis]) for layer, maps in found.items()}
+        return {layer: maps[np.newaxis] for layer, maps in found.items()}
 
     def style_features(
         self, image: tf.Tensor, mask: tf.Tensor | None = None, pixels: tf.Tensor | None = None
