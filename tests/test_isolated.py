@@ -61,7 +61,8 @@ def test_events_arrive_in_order_and_the_result_is_that_of_the_job(tmp_path):
     events = []
     result = jobs.isolated(small(tmp_path / "o.png"), callbacks=[events.append])
     kinds = [type(event) for event in events]
-    assert kinds == [Planned, Preview, Iteration, Iteration, Iteration, Scoring, Saved]
+    ends = [Scoring, Checkpointed, Saved]  # the last iteration is saved before its loss is computed
+    assert kinds == [Planned, Preview, Iteration, Iteration, Iteration, *ends]
     assert events[0].levels == ((20, 64, 3),)
     assert events[1].path == tmp_path / "o.png.run" / "first.png"
     assert events[1].image.shape == (20, 64, 3)
