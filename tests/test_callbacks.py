@@ -334,6 +334,16 @@ def test_a_final_state_that_cannot_be_written_leaves_no_checkpoints(tmp_path, mo
     assert "the final state is not kept" in caplog.records[0].message
 
 
+def test_checkpoints_that_cannot_be_removed_are_a_warning(tmp_path, caplog):
+    save = checkpoints(tmp_path, 60.0)
+    save(iteration(1))
+    save.save()
+    (tmp_path / "state").mkdir()  # a file cannot take its place
+    with caplog.at_level(logging.WARNING, "nst_tf"):
+        save.finish(keep=True)
+    assert "could not be removed" in caplog.records[0].message
+
+
 def test_no_checkpoints_where_none_are_asked_for(tmp_path):
     save = checkpoints(tmp_path, 0)
     save(iteration(1))

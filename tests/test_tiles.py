@@ -295,6 +295,7 @@ def test_targets_are_those_of_whole_images(tiny_weights, image, random, masked):
     content, style, pixels = image(*SHAPE), image(90, 77), image(45, 38)
     found, expected = (each.content_features(content) for each in (tiled, whole))
     assert relative(found["block4_conv2"], expected["block4_conv2"]) < 1e-5
+    assert isinstance(found["block4_conv2"], np.ndarray)  # a tensor would be a copy
     mask = tf.constant(random.uniform(0, 1, (1, 90, 77, 1)), tf.float32) if masked else None
     for arguments in ((style, mask), (style, mask, pixels)):
         found, expected = (

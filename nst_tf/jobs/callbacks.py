@@ -357,7 +357,10 @@ class Checkpoints:
             last = self._final() if keep else None
         except (InputError, MachineError) as error:
             warn(f"the final state is not kept, from which more iterations could go on: {error}")
-        checkpoint.finish(self._folder, last)
+        try:
+            checkpoint.finish(self._folder, last)
+        except OSError as error:
+            warn(f"the checkpoints of the finished run could not be removed: {error}")
 
     def _final(self) -> Path | None:
         """Returns the file of the final state, which is written where that is not done."""
