@@ -85,8 +85,7 @@ class Planned:
         seconds: Expected time, or None where it is not known.
         seconds_per_evaluation: The same of one evaluation at full size, after which a request to
             stop is heeded.
-        tile_size: The longest side in pixels of the tiles in which large images are evaluated; 0
-            without tiles.
+        tile_size: The side in pixels of the tiles of large images, without border; 0 without tiles.
         iterations_done: Iterations before an interruption that the job continues; 0 for a new one.
         notes: What there is to say of the beginning, one line each: the size of the print, what was
             taken as the region of each mask, under which name the image is saved.

@@ -683,8 +683,8 @@ class RuntimeSettings(Section):
     )
     tile_size: Whole = setting(
         0,
-        "the longest side in pixels of the tiles of large images, a multiple of 16 to 8192, 0 for "
-        "the largest that fit into memory, or none",
+        "the side in pixels of the tiles of large images without their border, a multiple of 16 to "
+        "8192, 0 for the largest that fit into memory, or none",
         affects_result=False,
         ge=0,
         le=8192,

@@ -48,7 +48,7 @@ class ResourceEstimate(NamedTuple):
         memory_bytes: Peak memory, within 15 %.
         seconds: Time, or None with a GPU, whose speed is not known.
         seconds_per_evaluation: The same of one evaluation at full size.
-        tile_size: The longest side in pixels of the tiles of large images; 0 without tiles.
+        tile_size: The side in pixels of the tiles of large images, without border; 0 without tiles.
     """
 
     memory_bytes: int

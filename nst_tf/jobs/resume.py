@@ -25,7 +25,7 @@ class Plan:
         config: All settings.
         fingerprint: What the result depends on.
         levels: The sizes of the optimization, from coarse to fine.
-        tile_size: The longest side in pixels of the tiles of large images; 0 without tiles.
+        tile_size: The side in pixels of the tiles of large images, without border; 0 without tiles.
     """
 
     config: Config
