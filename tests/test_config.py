@@ -880,7 +880,7 @@ def test_portable_settings_stay_true_when_everything_is_moved(tmp_path):
 
 def test_a_preset_fills_in_what_nothing_else_sets(tmp_path):
     assert Config().num_iterations == 40
-    assert Config(preset="draft").num_iterations == 10
+    assert Config(preset="draft").num_iterations == 9
     assert Config(preset="draft").pyramid == "none"
     assert Config(preset="fine").num_iterations == 200
     assert Config(preset="fine").pyramid == "auto"
@@ -893,7 +893,7 @@ def test_a_preset_fills_in_what_nothing_else_sets(tmp_path):
 
 def test_the_resolved_configuration_does_not_depend_on_what_a_preset_means(tmp_path):
     resolved = load_config(write(tmp_path, to_yaml(Config(preset="draft"))))
-    assert (resolved.preset, resolved.num_iterations, resolved.pyramid) == ("draft", 10, "none")
+    assert (resolved.preset, resolved.num_iterations, resolved.pyramid) == ("draft", 9, "none")
 
 
 @pytest.mark.parametrize("text", ["256", "256:", "128:80;256:40", "-1:5", "256:1.5", "auto,128:1"])

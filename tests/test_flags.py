@@ -477,7 +477,7 @@ def plan_of(config: Config) -> tuple[str, str, int]:
         ({}, ["--preset=fine"], ("fine", "auto", 200)),
         ({"preset": "draft"}, ["--preset=fine"], ("fine", "auto", 200)),
         ({"preset": "draft"}, ["--preset=default"], ("default", "auto", 40)),
-        ({"num_iterations": 33, "pyramid": "128:5"}, ["--preset=draft"], ("draft", "none", 10)),
+        ({"num_iterations": 33, "pyramid": "128:5"}, ["--preset=draft"], ("draft", "none", 9)),
         ({}, ["--preset=draft", "--num_iterations=15"], ("draft", "none", 15)),
         ({"preset": "fine"}, ["--pyramid=none"], ("fine", "none", 200)),
         ({"preset": "fine", "num_iterations": 7}, [], ("fine", "auto", 7)),
@@ -496,13 +496,13 @@ def test_CMD_09_a_preset_in_python_wins_likewise(tmp_path):
     (tmp_path / "x.yaml").write_text("preset: fine\nnum_iterations: 9\n")
     assert plan_of(load_config(tmp_path / "x.yaml")) == ("fine", "auto", 9)
     overrides = {"preset": "draft"}
-    assert plan_of(load_config(tmp_path / "x.yaml", overrides)) == ("draft", "none", 10)
+    assert plan_of(load_config(tmp_path / "x.yaml", overrides)) == ("draft", "none", 9)
     overrides = {"num_iterations": 8}
     assert plan_of(load_config(tmp_path / "x.yaml", overrides)) == ("fine", "auto", 8)
     config = Config(preset="draft", seed=3)
     assert plan_of(config.replace(preset="fine")) == ("fine", "auto", 200)
     assert plan_of(config.replace(preset="fine", num_iterations=5)) == ("fine", "auto", 5)
-    assert plan_of(config.replace(seed=5)) == ("draft", "none", 10)
+    assert plan_of(config.replace(seed=5)) == ("draft", "none", 9)
     with pytest.raises(InputError, match="preset cannot be 'quick'"):
         config.replace(preset="quick")
 

@@ -208,7 +208,7 @@ def test_a_preset_is_made_with_its_defaults_and_recorded(tmp_path):
     path = pictures.make("draft", task, tmp_path)
     assert path == tmp_path / "draft" / "summer-palace_the_scream.png"
     settings = json.loads(images.settings_of(path))
-    assert (settings["preset"], settings["num_iterations"]) == ("draft", 10)
+    assert (settings["preset"], settings["num_iterations"]) == ("draft", 9)
     assert (settings["image_size"], settings["padding"]) == (48, "reflect")
     (picture,) = pictures.find(tmp_path, [ROOT / "images"])
     assert picture.path == path and picture.record["seconds"] > 1

@@ -56,7 +56,7 @@ from nst_tf.io.images import DEFAULT_MAX_PIXELS
 
 # What a preset sets where nothing else does; what it leaves out has the default of the schema.
 PRESETS: Mapping[str, Mapping[str, object]] = {
-    "draft": {"pyramid": "none", "num_iterations": 10},
+    "draft": {"pyramid": "none", "num_iterations": 9},
     "default": {},
     "fine": {"num_iterations": 200},
 }
