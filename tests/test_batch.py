@@ -284,7 +284,7 @@ def test_CMD_22_values_are_labeled_as_they_are_written(tmp_path):
         ["block1_conv1", "block2_conv1"], ["block3_conv1"],
     ]  # fmt: skip
     presets = planned("a.jpg", "s.jpg", "--sweep=preset=draft,fine", "--seed=7")
-    assert [picture.config.num_iterations for picture in presets.pictures] == [10, 200]
+    assert [picture.config.num_iterations for picture in presets.pictures] == [9, 200]
 
 
 def test_CMD_23_the_plan_of_a_batch_has_a_line_for_each_image(photos, capsys):

@@ -783,7 +783,7 @@ def test_replace_validates_what_it_changes(monkeypatch, tmp_path):
     changed = config.replace(seed=9, output_image="o.png", style_layers=["block1_conv1"])
     assert (changed.seed, changed.output_image) == (9, tmp_path / "o.png")
     assert changed.style_layers == {"block1_conv1": 1.0}
-    assert (changed.content_image, changed.num_iterations) == (config.content_image, 10)
+    assert (changed.content_image, changed.num_iterations) == (config.content_image, 9)
     assert config.seed == 0
     assert config.replace(preset="fine").num_iterations == 200
     assert config.loss.replace(style_weight=2.0).style_weight == 2.0
@@ -952,3 +952,15 @@ def test_controls_that_do_not_fit_are_refused(settings, text):
 def test_a_mapping_gives_layers_to_styles():
     found = Config(layer_styles={"block3_conv1": 2, "block1_conv1": 1})
     assert found.layer_styles == {"block1_conv1": 1, "block3_conv1": 2}
+
+
+def test_CFG_40_workers_and_a_cluster_at_once_are_refused(tmp_path):
+    both = {"workers": 2, "cluster": "tcp://a:8786"}
+    refused = "workers and cluster do not go together"
+    why = "they are 2 and tcp://a:8786, and each decides who computes; leave one of them out"
+    assert refusal_of(**both) == f"{refused}: {why}"
+    with pytest.raises(InputError, match=refused):
+        Config(workers=2).replace(cluster="tcp://a:8786")
+    path = write(tmp_path, "workers: 2\ncluster: tcp://a:8786\n")
+    assert refusal(path) == f"{refused} ({path}, line 2): {why}"
+    assert load_config(path, {"cluster": ""}).workers == 2

@@ -691,6 +691,17 @@ class RuntimeSettings(Section):
         multiple_of=16,
     )
 
+    @model_validator(mode="after")
+    def _has_one_kind_of_workers(self, info: ValidationInfo) -> Self:
+        if self.workers and self.cluster:
+            raise InputError(
+                "workers and cluster do not go together",
+                f"they are {self.workers} and {self.cluster}, and each decides who computes",
+                "leave one of them out",
+                where=_place(info, "cluster", "workers"),
+            )
+        return self
+
 
 class ReportingSettings(Section):
     """What is printed and written during a run."""
