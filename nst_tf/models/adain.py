@@ -306,9 +306,10 @@ def _decoding(
 
 
 def _graph(function: Callable[..., Any], channels: int) -> Callable[..., Any]:
-    signature = [tf.TensorSpec([1, None, None, channels], tf.float32)]
-    graph: Callable[..., Any] = tf.function(function, input_signature=signature, autograph=False)
-    return graph
+    # A concrete function: TensorFlow warns of other functions that are traced often.
+    signature = tf.TensorSpec([1, None, None, channels], tf.float32)
+    graph = tf.function(function, autograph=False).get_concrete_function(signature)
+    return lambda array: graph(tf.convert_to_tensor(array, tf.float32))
 
 
 def build_decoder(
