@@ -17,7 +17,7 @@ from nst_tf.engine.pyramid import Level
 from nst_tf.engine.tiling import Tiling
 from nst_tf.image import color
 from nst_tf.image.arrays import PIXEL_RANGE, ImageArray
-from nst_tf.image.margin import crop, extend
+from nst_tf.image.margin import crop, extend, within
 from nst_tf.image.masks import Mask, Region, resize_mask, resize_regions
 from nst_tf.image.resize import cover, resize
 from nst_tf.objective import targets as target_functions
@@ -73,9 +73,7 @@ class StyleCache:
         key = (_digest(style), shape, objective.tile_size, None if mask is None else _digest(mask))
         with self._lock:
             if key not in self._features:
-                layer_mask = (
-                    None if mask is None else tf.constant(mask[np.newaxis, :, :, np.newaxis])
-                )
+                layer_mask = None if mask is None else _as_tensor(mask)
                 is_enlarged = math.prod(shape) > math.prod(style.shape[:2])
                 self._features[key] = objective.style_features(
                     batch(resize(style, shape)), layer_mask, batch(style) if is_enlarged else None
@@ -262,26 +260,30 @@ class LevelBuilder:
         objective = self.objective(level.canvas)
         layer_styles = self._loss.layer_styles
         regions = self._regions(level)
+        shapes = objective.layer_shapes(level.canvas)
+        shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
+        inside = within(level.shape, level.margin)
         if not regions:
             features = self._all_style_features(level)
             shares = blend_shares(self._loss.style_blend_weights, len(features))
-            return target_functions.blended_styles(
+            targets = target_functions.blended_styles(
                 objective.spec.statistics,
                 [each.statistics for each in features],
                 shares,
                 layer_styles,
             )
+            if not level.margin:
+                return targets
+            return target_functions.inside(targets, _as_tensor(inside), shapes)
         masked = [
             MaskedStyle(
                 region.style,
                 self._region_statistics(level, region),
-                tf.constant(region.content_mask[np.newaxis, :, :, np.newaxis]),
-                region.weight,
+                _as_tensor(region.content_mask * inside),
+                region.weight / float(np.mean(inside)),
             )
             for region in regions
         ]
-        shapes = objective.layer_shapes(level.canvas)
-        shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
         return target_functions.masked_styles(masked, shapes, layer_styles)
 
     def _all_style_features(self, level: Level) -> list[StyleFeatures]:
@@ -298,7 +300,7 @@ class LevelBuilder:
             return found
         shape = level.style_shapes[region.style]
         shapes = self.objective(shape).layer_shapes(shape)
-        mask = tf.constant(region.style_mask[np.newaxis, :, :, np.newaxis])
+        mask = _as_tensor(region.style_mask)
         return {
             layer: statistics
             for layer, statistics in found.items()
@@ -316,7 +318,7 @@ class LevelBuilder:
             return None
         masks = [region.content_mask for region in regions]
         coverage = np.minimum(np.sum(masks, axis=0, dtype=np.float32), np.float32(1.0))
-        return Fixed(content, tf.constant(coverage[np.newaxis, :, :, np.newaxis]))
+        return Fixed(content, _as_tensor(coverage))
 
     def _normalized(self, targets: Targets, level: Level) -> Targets:
         """Scales the terms so that their gradients on noise have the usual ratios.
@@ -361,7 +363,7 @@ class LevelBuilder:
             return None
         image = self._on_canvas(self.in_optimized_colors(before.image), level)
         trust = self._trust(before, level)
-        return Temporal(batch(image), tf.constant(trust[np.newaxis, :, :, np.newaxis]))
+        return Temporal(batch(image), _as_tensor(trust))
 
     def _make_initial_image(self, level: Level) -> ImageArray:
         before = self._inputs.before
@@ -426,6 +428,10 @@ def blend_shares(blend_weights: Sequence[float], styles: int) -> list[float]:
     """Returns the share of each style: the weights over their sum, or equal parts without any."""
     weights = list(blend_weights) or [1.0] * styles
     return [weight / sum(weights) for weight in weights]
+
+
+def _as_tensor(mask: Mask) -> tf.Tensor:
+    return tf.constant(mask[np.newaxis, :, :, np.newaxis])
 
 
 def _noise(shape: tuple[int, int], seed: int) -> ImageArray:

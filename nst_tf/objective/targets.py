@@ -126,6 +126,28 @@ def blended_styles(
     return targets
 
 
+def inside(
+    targets: Mapping[str, tuple[StyleTarget, ...]],
+    mask: tf.Tensor,
+    layer_shapes: Mapping[str, tuple[int, int]],
+) -> dict[str, tuple[StyleTarget, ...]]:
+    """Lets targets that are for everywhere hold where a mask shows only.
+
+    Args:
+        targets: By layer.
+        mask: [1, H, W, 1] in [0, 1] at the size of the image.
+        layer_shapes: Height and width of the activations by layer.
+
+    Returns:
+        The same targets with the mask at the sizes of their layers; layers of one size share it.
+    """
+    masks = {shape: downsampled(mask, shape) for shape in {layer_shapes[name] for name in targets}}
+    return {
+        layer: tuple(target._replace(mask=masks[layer_shapes[layer]]) for target in of_layer)
+        for layer, of_layer in targets.items()
+    }
+
+
 def masked_styles(
     regions: Sequence[MaskedStyle],
     layer_shapes: Mapping[str, tuple[int, int]],
