@@ -251,7 +251,8 @@ def test_masks_also_where_a_tile_has_none_of_one(tiny_weights, image, style, ran
     shapes = whole.layer_shapes(SHAPE)
     shapes = {layer: shapes[layer] for layer in whole.spec.statistics}
     targets = targets_of(whole, loss, content, [style(60, 75)])._replace(
-        style=masked_styles(regions, shapes, {}), fixed=Fixed(content, tf.constant(mask))
+        style=masked_styles(regions, shapes, {}, tf.ones_like(regions[0].mask)),
+        fixed=Fixed(content, tf.constant(mask)),
     )
     check_equal(whole, tiled, x, targets)
 

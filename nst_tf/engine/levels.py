@@ -262,7 +262,7 @@ class LevelBuilder:
         regions = self._regions(level)
         shapes = objective.layer_shapes(level.canvas)
         shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
-        inside = within(level.shape, level.margin)
+        inside = _as_tensor(within(level.shape, level.margin))
         if not regions:
             features = self._all_style_features(level)
             shares = blend_shares(self._loss.style_blend_weights, len(features))
@@ -274,17 +274,17 @@ class LevelBuilder:
             )
             if not level.margin:
                 return targets
-            return target_functions.inside(targets, _as_tensor(inside), shapes)
+            return target_functions.inside(targets, inside, shapes)
         masked = [
             MaskedStyle(
                 region.style,
                 self._region_statistics(level, region),
-                _as_tensor(region.content_mask * inside),
-                region.weight / float(np.mean(inside)),
+                inside * _as_tensor(region.content_mask),
+                region.weight,
             )
             for region in regions
         ]
-        return target_functions.masked_styles(masked, shapes, layer_styles)
+        return target_functions.masked_styles(masked, shapes, layer_styles, inside)
 
     def _all_style_features(self, level: Level) -> list[StyleFeatures]:
         return [

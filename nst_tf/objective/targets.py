@@ -152,17 +152,19 @@ def masked_styles(
     regions: Sequence[MaskedStyle],
     layer_shapes: Mapping[str, tuple[int, int]],
     layer_styles: Mapping[str, int],
+    whole: tf.Tensor,
 ) -> dict[str, tuple[StyleTarget, ...]]:
     """Gives each region the statistics of its style.
 
-    A region's share is its area: then a pixel contributes as much in a small region as in a large
-    one, and as much as without regions. Poolings drop the last rows and columns of odd sizes: a
-    region that lies in them has no part in the layers that do not see it.
+    A region's share is its part of the whole's area: then a pixel contributes as much in a small
+    region as in a large one, and as much as without regions. Poolings drop the last rows and columns
+    of odd sizes: a region that lies in them has no part in the layers that do not see it.
 
     Args:
         regions: In any order.
         layer_shapes: Height and width of the activations by layer, for the content image.
         layer_styles: The number, from 1, of the only style of a layer.
+        whole: The mask of all that may be in a region, as theirs.
 
     Returns:
         The style targets by layer; a layer that no region's style is for has none.
@@ -171,12 +173,13 @@ def masked_styles(
     for layer, shape in layer_shapes.items():
         chosen = layer_styles.get(layer)
         of_layer = []
+        area_of_whole = mask_area(downsampled(whole, shape))
         for region in regions:
             if chosen not in (None, region.style + 1) or layer not in region.statistics:
                 continue
             mask = downsampled(region.mask, shape)
             if area := mask_area(mask):
-                share = tf.constant(region.weight * area, tf.float32)
+                share = tf.constant(region.weight * area / area_of_whole, tf.float32)
                 of_layer.append(StyleTarget(region.statistics[layer], mask, share))
         if of_layer:
             targets[layer] = tuple(of_layer)
