@@ -157,8 +157,8 @@ def masked_styles(
     """Gives each region the statistics of its style.
 
     A region's share is its part of the whole's area: then a pixel contributes as much in a small
-    region as in a large one, and as much as without regions. Poolings drop the last rows and columns
-    of odd sizes: a region that lies in them has no part in the layers that do not see it.
+    region as in a large one, and as much as without regions. Poolings drop the last rows and
+    columns of odd sizes: a region that lies in them has no part in the layers that do not see it.
 
     Args:
         regions: In any order.
