@@ -262,7 +262,6 @@ class LevelBuilder:
         regions = self._regions(level)
         shapes = objective.layer_shapes(level.canvas)
         shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
-        inside = _as_tensor(within(level.shape, level.margin))
         if not regions:
             features = self._all_style_features(level)
             shares = blend_shares(self._loss.style_blend_weights, len(features))
@@ -273,8 +272,10 @@ class LevelBuilder:
                 layer_styles,
             )
             if not level.margin:
-                return targets
+                return targets  # a mask would be memory for nothing
+            inside = _as_tensor(within(level.shape, level.margin))
             return target_functions.inside(targets, inside, shapes)
+        inside = _as_tensor(within(level.shape, level.margin))
         masked = [
             MaskedStyle(
                 region.style,
