@@ -166,8 +166,8 @@ def test_outside_of_all_masks_the_content_stays(stylize, content, style):
     assert np.abs(result.image - content)[~outside].max() > 1
 
 
-def builder(content, tiny_features, **inputs):
-    loss = LossSettings()
+def builder(content, tiny_features, normalize_gradients=False, **inputs):
+    loss = LossSettings(normalize_gradients=normalize_gradients)
     networks = Networks(NetworkSettings(), spec_of(loss), network=tiny_features)
     given = Inputs(content, content, (content,), (), None, **inputs)
     return LevelBuilder(
@@ -197,6 +197,31 @@ def test_the_frame_before_is_extended_with_its_trust(random, tiny_features):
     trust = extend(before.trust, MARGIN)[:, :, np.newaxis]
     mixed = (1 - trust) * extend(content, MARGIN) + trust * extend(before.image, MARGIN)
     np.testing.assert_allclose(found.initial_image(level), mixed, atol=1e-4)
+
+
+def test_normalized_gradients_are_those_with_the_margin(random, tiny_features):
+    """The margin takes a part of the style's gradient, and the others keep theirs there."""
+    content = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
+
+    def ratio(margin, normalize):
+        """The lengths of the gradients of style and content, on the noise of the measurement."""
+        level = Level(SHAPE, (SHAPE,), 1, margin)
+        given = builder(content, tiny_features, normalize)
+        targets, objective = given.targets(level), given.objective(level.canvas)
+        noise = np.random.default_rng(0).normal(127.5, 32.0, (1, *level.canvas, 3))
+        noise = tf.constant(np.clip(noise, 0, 255), tf.float32)
+        lengths = []
+        for kind in ("style", "content"):
+            only = {
+                name: weight if name.startswith(kind) else 0.0 * weight
+                for name, weight in targets.weights.items()
+            }
+            alone = targets._replace(weights=only)
+            lengths.append(np.linalg.norm(objective.value_and_gradients(noise, alone)[1]))
+        return lengths[0] / lengths[1]
+
+    assert ratio(MARGIN, True) == pytest.approx(ratio(0, True), rel=1e-4)
+    assert ratio(MARGIN, False) != pytest.approx(ratio(0, False), rel=0.02)
 
 
 def test_a_state_of_another_margin_is_refused(stylize, content, style):

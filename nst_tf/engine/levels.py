@@ -258,24 +258,26 @@ class LevelBuilder:
         self, level: Level
     ) -> Mapping[str, tuple[target_functions.StyleTarget, ...]]:
         objective = self.objective(level.canvas)
-        layer_styles = self._loss.layer_styles
+        of_layers = objective.layer_shapes(level.canvas)
+        shapes = {layer: of_layers[layer] for layer in objective.spec.statistics}
         regions = self._regions(level)
-        shapes = objective.layer_shapes(level.canvas)
-        shapes = {layer: shapes[layer] for layer in objective.spec.statistics}
-        if not regions:
-            features = self._all_style_features(level)
-            shares = blend_shares(self._loss.style_blend_weights, len(features))
-            targets = target_functions.blended_styles(
-                objective.spec.statistics,
-                [each.statistics for each in features],
-                shares,
-                layer_styles,
-            )
-            if not level.margin:
-                return targets  # a mask would be memory for nothing
-            inside = _as_tensor(within(level.shape, level.margin))
-            return target_functions.inside(targets, inside, shapes)
-        inside = _as_tensor(within(level.shape, level.margin))
+        if regions:
+            return self._styles_of_regions(level, regions, shapes)
+        features = self._all_style_features(level)
+        targets = target_functions.blended_styles(
+            objective.spec.statistics,
+            [each.statistics for each in features],
+            blend_shares(self._loss.style_blend_weights, len(features)),
+            self._loss.layer_styles,
+        )
+        if not level.margin:
+            return targets  # a mask would be memory for nothing
+        return target_functions.inside(targets, _inside(level), shapes)
+
+    def _styles_of_regions(
+        self, level: Level, regions: Sequence[Region], shapes: Mapping[str, tuple[int, int]]
+    ) -> Mapping[str, tuple[target_functions.StyleTarget, ...]]:
+        inside = _inside(level)
         masked = [
             MaskedStyle(
                 region.style,
@@ -285,7 +287,7 @@ class LevelBuilder:
             )
             for region in regions
         ]
-        return target_functions.masked_styles(masked, shapes, layer_styles, inside)
+        return target_functions.masked_styles(masked, shapes, self._loss.layer_styles, inside)
 
     def _all_style_features(self, level: Level) -> list[StyleFeatures]:
         return [
@@ -429,6 +431,10 @@ def blend_shares(blend_weights: Sequence[float], styles: int) -> list[float]:
     """Returns the share of each style: the weights over their sum, or equal parts without any."""
     weights = list(blend_weights) or [1.0] * styles
     return [weight / sum(weights) for weight in weights]
+
+
+def _inside(level: Level) -> tf.Tensor:
+    return _as_tensor(within(level.shape, level.margin))
 
 
 def _as_tensor(mask: Mask) -> tf.Tensor:

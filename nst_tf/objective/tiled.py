@@ -471,10 +471,8 @@ class TiledObjective:
                 [1.0 / (height * (width - 1)), 1.0 / ((height - 1) * width)], np.float32
             )
         content = {layer: np.asarray(maps)[0] for layer, maps in content.items()}
-        of_layers = {
-            layer: [None if mask is None else np.asarray(mask)[0] for mask in found]
-            for layer, found in masks.items()
-        }
+        weighed = {id(mask): _weighed(mask) for found in masks.values() for mask in found}
+        of_layers = {layer: [weighed[id(mask)] for mask in found] for layer, found in masks.items()}
         needed = {*content, *of_layers, *also}
         deepest = max(
             [0, *(n for n, each in enumerate(self._segments) if needed & set(each.strides))]
@@ -518,12 +516,30 @@ def check_additive(spec: ObjectiveSpec) -> None:
         )
 
 
+class _Weighed(NamedTuple):
+    """A mask, [h, w, 1], and the sum of its squares."""
+
+    mask: Array
+    weight: float
+
+
+def _weighed(mask: Any) -> _Weighed | None:
+    if mask is None:
+        return None
+    array = np.asarray(mask)[0]
+    return _Weighed(array, _weight(array))
+
+
+def _weight(mask: Array) -> float:
+    return float(np.einsum("hwc,hwc->", mask, mask, dtype=float))
+
+
 def _part(
     tile: Tile,
     strides: Mapping[str, int],
     shapes: Mapping[str, tuple[int, int]],
     content: Mapping[str, Array],
-    masks: Mapping[str, Sequence[Array | None]],
+    masks: Mapping[str, Sequence[_Weighed | None]],
     pairs: Array | None,
 ) -> Part:
     """Cuts out what belongs to a tile, of the layers that have strides."""
@@ -532,14 +548,14 @@ def _part(
         own = tile.own.scaled(strides[layer], shapes[layer])
         return np.float32(own.positions / math.prod(shapes[layer]))
 
-    def masked(layer: str, mask: Array | None) -> tuple[Array | None, np.float32]:
-        if mask is None:
+    def masked(layer: str, whole: _Weighed | None) -> tuple[Array | None, np.float32]:
+        if whole is None:
             return None, share(layer)
-        own = tile.own.scaled(strides[layer], shapes[layer]).of(mask)[np.newaxis]
-        own_weight, weight = (float(np.sum(np.square(each), dtype=float)) for each in (own, mask))
+        own = tile.own.scaled(strides[layer], shapes[layer]).of(whole.mask)
+        own_weight = _weight(own)
         # Without any weight statistics would be 0 / 0, also where none of the mask is left.
-        share_of_own = np.float32(own_weight / weight if weight else 0.0)
-        return own if own_weight else np.ones_like(own), share_of_own
+        share_of_own = np.float32(own_weight / whole.weight if whole.weight else 0.0)
+        return (own if own_weight else np.ones_like(own))[np.newaxis], share_of_own
 
     content = {layer: maps for layer, maps in content.items() if layer in strides}
     of_layers = {
