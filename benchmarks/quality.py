@@ -145,7 +145,6 @@ def _make(arguments: argparse.Namespace) -> int:
 def _measure(arguments: argparse.Namespace) -> int:
     found = pictures.find(arguments.results, arguments.inputs, arguments.contenders)
     rows = measure(found, arguments.vgg16)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     _write_json(arguments.output / "quality.json", rows)
     files.atomic_write(arguments.output / "quality.md", table(rows).encode())
     return 0
@@ -171,6 +170,7 @@ def _tally(arguments: argparse.Namespace) -> int:
 
 
 def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     files.atomic_write(path, (json.dumps(value, indent=1) + "\n").encode())
 
 

@@ -334,7 +334,7 @@ def test_verdicts_that_cannot_be_counted_are_refused(name, verdict, why):
 
 def test_the_commands_draw_sheets_and_count_their_verdicts(results, tmp_path, capsys):
     (tmp_path / "in" / "c_s.jpg").unlink()
-    key, sheets = tmp_path / "key.json", tmp_path / "sheets"
+    key, sheets = tmp_path / "keys" / "key.json", tmp_path / "sheets"
     arguments = [f"--results={results}", f"--inputs={tmp_path / 'in'}", f"--sheets={sheets}"]
     chosen = ["--contenders", "x", "z"]
     assert quality.main(["blind", *arguments, f"--key={key}", "--seed=5", *chosen]) == 0
