@@ -151,6 +151,7 @@ CONTENDERS = [
         "nst_tf L-BFGS, bfloat16, from AdaIN",
         "--optimizer=lbfgs",
         "--init=adain",
+        "--style_strength=1",
         "--precision=bfloat16",
         "--pyramid=none",
         iterations=150,

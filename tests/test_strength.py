@@ -71,11 +71,32 @@ def test_weights_smaller_than_any_that_is_allowed_are_0():
         assert Config(strength=2 - strength).strength == 2 - strength
 
 
-def test_goes_with_every_preset():
-    for preset in ("draft", "fine"):
-        config = Config(preset=preset, strength=0.5)
-        assert values(config) == values(Config(strength=0.5))
-        assert config.num_iterations == Config(preset=preset).num_iterations
+@pytest.mark.parametrize("preset", ["draft", "default", "fine"])
+def test_goes_with_every_preset(preset, tmp_path):
+    usual = Config(preset=preset)
+    assert Config(preset=preset, strength=1) == usual.replace(strength=1)
+    assert values(Config(preset=preset, strength=1)) == values(usual)
+    starts = [
+        Config(preset=preset, strength=strength).style_strength for strength in (0, 0.5, 1, 1.5, 2)
+    ]
+    assert starts[0] == 0 and starts[2] == usual.style_strength and starts[4] == 2
+    assert np.all(np.diff(starts) > 0)
+    both = Config(preset=preset, strength=0.5)
+    assert both.num_iterations == usual.num_iterations
+    # Whichever is given first, and wherever.
+    assert usual.replace(strength=0.5) == Config(strength=0.5).replace(preset=preset) == both
+    file = tmp_path / "x.yaml"
+    file.write_text(f"preset: {preset}")
+    assert load_config(file, {"strength": 0.5}) == both
+    file.write_text("strength: 0.5")
+    assert load_config(file, {"preset": preset}) == both
+
+
+def test_draft_starts_from_the_output_of_the_network_and_others_from_less():
+    starts = [Config(preset=preset).style_strength for preset in ("draft", "default", "fine")]
+    assert starts == [1.0, 0.65, 0.65]
+    assert Config(preset="draft", strength=1.5).style_strength == 1.5
+    assert Config(strength=1.5).style_strength == pytest.approx(0.3 * 1.5 + 0.35 * 1.5**2)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 2.1, float("nan"), "strong"])

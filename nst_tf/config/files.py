@@ -91,10 +91,12 @@ def _config(
     sources: Mapping[str, Source],
     overrides: Mapping[str, object] | None,
 ) -> Config:
-    """Lays overrides over values; each brings what its own preset stands for."""
+    """Lays overrides over values; each brings what its own preset and strength stand for."""
     given = overrides or {}
     flags = {key: Source(f"--{key}", expands_home=True) for key in given}
-    return Config.from_mapping({**with_preset(values), **with_preset(given)}, {**sources, **flags})
+    return Config.from_mapping(
+        {**with_preset(values), **with_preset(given, values)}, {**sources, **flags}
+    )
 
 
 def to_yaml(config: Config) -> str:

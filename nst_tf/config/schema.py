@@ -4,6 +4,7 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from PIL import ImageColor
@@ -56,7 +57,7 @@ from nst_tf.io.images import DEFAULT_MAX_PIXELS
 
 # What a preset sets where nothing else does; what it leaves out has the default of the schema.
 PRESETS: Mapping[str, Mapping[str, object]] = {
-    "draft": {"pyramid": "none", "num_iterations": 9},
+    "draft": {"pyramid": "none", "num_iterations": 9, "style_strength": 1.0},
     "default": {},
     "fine": {"num_iterations": 200},
 }
@@ -66,12 +67,15 @@ _STRENGTH_EXPONENT = 3
 """A strength of 0.5 then stands for 1/27 of the usual style weight, 1.5 for 27 times as much."""
 
 
-def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+def with_preset(
+    values: Mapping[str, Any], beside: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Adds what a preset, a strength and a size stand for.
 
     Args:
         values: Values by the name of their setting; `preset`, `strength`, `print_size` and
             `image_size` may be among them.
+        beside: Values that these are laid over.
 
     Returns:
         The values and, where they name a preset, a value of every setting that any preset sets;
@@ -79,39 +83,62 @@ def with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
         precedence.
     """
     values = {name: plain(value) for name, value in values.items()}
-    return {**brought_by(values), **_of_size(values), **values}
+    return {**brought_by(values, beside), **_of_size(values), **values}
 
 
-def brought_by(values: Mapping[str, Any]) -> dict[str, Any]:
+def brought_by(
+    values: Mapping[str, Any], beside: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """Returns what a preset and a strength stand for.
 
     Args:
         values: Values by the name of their setting; `preset` and `strength` may be among them.
+        beside: Values that these are laid over: a strength moves what the preset there starts from.
 
     Returns:
         The values of other settings, by name; none where neither is given.
     """
+    preset, strength = _preset_and_strength(values)
+    brought: dict[str, Any] = {}
+    if preset is not None:
+        brought |= _meaning(preset)
+    if strength is not None:
+        brought |= _weights(strength)
+    if brought:
+        preset_beside, strength_beside = _preset_and_strength(beside)
+        usual = _meaning(preset or preset_beside or "default")["style_strength"]
+        strengths = [each for each in (strength, strength_beside, 1.0) if each is not None]
+        brought["style_strength"] = _style_strength(strengths[0], usual)
+    return brought
+
+
+def _preset_and_strength(values: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """Returns what is given of them; None also for what validation refuses."""
     preset, strength = (plain(values.get(name)) for name in ("preset", "strength"))
-    return {**_of_preset(preset), **_of_strength(strength)}
-
-
-def _of_preset(preset: object) -> dict[str, Any]:
     if not isinstance(preset, str) or preset not in PRESETS:
-        return {}
+        preset = None
+    if not isinstance(strength, int | float) or not 0.0 <= strength <= 2.0:
+        strength = None
+    return preset, strength
+
+
+def _meaning(preset: str) -> dict[str, Any]:
     names = {name for meaning in PRESETS.values() for name in meaning}
     return {name: _default(name) for name in names} | dict(PRESETS[preset])
 
 
-def _of_strength(strength: object) -> dict[str, Any]:
-    """Moves the initial image and the weights from the content, at 0, to the style alone, at 2."""
-    if not isinstance(strength, int | float) or not 0.0 <= strength <= 2.0:
-        return {}  # none is given, or one that validation refuses
+def _weights(strength: float) -> dict[str, float]:
+    """Moves the weights from the content alone, at 0, to the style alone, at 2."""
     style, content = strength**_STRENGTH_EXPONENT, (2.0 - strength) ** _STRENGTH_EXPONENT
     shares = {"content_weight": content, "style_weight": style, "grain_weight": min(1.0, style)}
     weights = {name: share * _default(name) for name, share in shares.items()}
     # Near the ends a weight can be smaller than any that is allowed.
-    allowed = {name: weight if weight >= LEAST_WEIGHT else 0.0 for name, weight in weights.items()}
-    return {"style_strength": float(strength), **allowed}
+    return {name: weight if weight >= LEAST_WEIGHT else 0.0 for name, weight in weights.items()}
+
+
+def _style_strength(strength: float, usual: float) -> float:
+    """Moves the initial image: a parabola through 0 at 0, the usual value at 1, and 2 at 2."""
+    return usual * strength + (1.0 - usual) * strength * (strength - 1.0)
 
 
 def _of_size(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -618,7 +645,7 @@ class InitialSettings(Section):
         affects_result=False,
     )
     style_strength: Number = setting(
-        1.0, "the strength of the style in the adain initial image, 0 to 2", ge=0, le=2
+        0.65, "the strength of the style in the adain initial image, 0 to 2", ge=0, le=2
     )
     seed: Whole = setting(0, "the seed of the random numbers, 0 to 4294967295", ge=0, lt=2**32)
 
@@ -864,7 +891,7 @@ class Config(
         Raises:
             InputError: A setting is unknown or refused, or two of them do not fit together.
         """
-        changes = with_preset(changes)
+        changes = with_preset(changes, dict(self))
         if "output_image" in self.model_fields_set | changes.keys():
             return super().replace(**changes)
         kept = {name: value for name, value in self if name != "output_image"}
