@@ -511,7 +511,8 @@ def test_CMD_09_a_preset_in_python_wins_likewise(tmp_path):
     ("argv", "name", "expected"),
     [
         (["--style_weight=1e6", "--sweep=strength=0.5,1"], "style_weight", [1e6, 1e6]),
-        (["--style_weight=1e6", "--sweep=strength=0.5,1"], "style_strength", [pytest.approx(0.2375), 0.65]),
+        (["--style_weight=1e6", "--sweep=strength=0.5,1"], "style_strength",
+         [pytest.approx(0.2375), 0.65]),
         (["--num_iterations=5", "--sweep=preset=draft,fine"], "num_iterations", [5, 5]),
         (["--num_iterations=5", "--sweep=preset=draft,fine"], "pyramid", ["none", "auto"]),
         (["--num_iterations=5", "--sweep=preset=draft,fine", "--sweep=num_iterations=6,7"],

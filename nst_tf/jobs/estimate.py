@@ -133,7 +133,9 @@ def _work_beside_evaluations(level: Level, config: Config, tiling: Tiling) -> fl
     styles = sum(map(tiling.padded_pixels, level.style_shapes))
     work = _STATISTICS * (image + styles)
     if config.init == "adain":
-        work += _FEED_FORWARD * (2 * image + styles)
+        # A strength below 1 is decoded a second time, with the content's own moments.
+        passes = 3 if 0.0 < config.style_strength < 1.0 else 2
+        work += _FEED_FORWARD * (passes * image + styles)
     return work
 
 

@@ -235,9 +235,11 @@ class AdaIN:
 
         image = rendered(strength)
         if strength < 1.0:
-            image += (1.0 - strength) * (content - rendered(0.0))
-        clipped: ImageArray = np.clip(image, *PIXEL_RANGE)
-        return clipped
+            lost = rendered(0.0)  # becomes what of the content the decoder does not return
+            np.subtract(content, lost, out=lost)
+            lost *= 1.0 - strength
+            image += lost
+        return np.clip(image, *PIXEL_RANGE, out=image)
 
     def _encoded(self, image: ImageArray, tile_size: int) -> Array:
         """Computes activations, [H // 8, W // 8, C], tile by tile."""
