@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import math
 import os
 import pickle
 import re
@@ -41,6 +42,7 @@ from nst_tf.image.arrays import quantize
 from nst_tf.image.resize import resize, resized_shape
 from nst_tf.io import images
 from nst_tf.jobs import JobResult, checkpoint, inputs, places, provenance, resume
+from nst_tf.jobs.callbacks import Latest
 from nst_tf.jobs.checkpoint import Checkpoint
 from nst_tf.jobs.resume import Plan
 from nst_tf.losses import (
@@ -542,6 +544,7 @@ def test_RUN_52_a_job_killed_while_the_loss_is_computed_repeats_no_iteration(tmp
 
 
 def test_only_images_that_are_due_are_copied(tmp_path, monkeypatch):
+    monkeypatch.setattr(Latest.__init__, "__defaults__", (math.inf,))  # the next one is never due
     copied = []
     real = Iteration.image.func
     monkeypatch.setattr(Iteration.image, "func", lambda e: copied.append(e.iteration) or real(e))

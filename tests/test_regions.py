@@ -202,7 +202,8 @@ def test_a_region_starts_from_its_part_of_a_style(weights, random):
     style[:, :24, 0] = style[:, 24:, 2] = 200
     style += random.uniform(0, 50, style.shape).astype(np.float32)
     left = np.repeat(np.float32([1, 0]), 24)[np.newaxis] * np.ones((40, 1), np.float32)
-    config = Config(image_size=48, style_scale=1, num_iterations=0, pyramid="none", score=False)
+    config = Config(image_size=48, style_scale=1, num_iterations=0, pyramid="none", score=False,
+                    style_strength=1)  # fmt: skip
     image = stylize(content, style, config, content_masks=[np.ones_like(left)],
                     style_masks=[left], weights=weights).image  # fmt: skip
     red, _, blue = image.mean((0, 1))
