@@ -115,8 +115,9 @@ SHEETS: dict[str, Sheet] = {
     "padding": Sheet(_values("padding", "reflect", "replicate", "zero"), styles=("kandinsky",)),
     "init": Sheet(_values("init", "adain", "content", "noise", "style")),
     "style_strength": Sheet(
-        _values("style_strength", 0.0, 0.5, 1.0, 1.5, 2.0), common={"num_iterations": 0}
+        _values("style_strength", 0.0, 0.65, 1.0, 1.5, 2.0), common={"num_iterations": 0}
     ),
+    "start": Sheet(_values("style_strength", 0.35, 0.65, 1.0), size=512),
     "image_size": Sheet({f"image_size {size}": {"image_size": size} for size in (256, 512, 1024)}),
     "preset": Sheet(_values("preset", "draft", "default", "fine")),
 }
