@@ -105,10 +105,9 @@ def brought_by(
     if strength is not None:
         brought |= _weights(strength)
     if brought:
-        preset_beside, strength_beside = _preset_and_strength(beside)
-        usual = _meaning(preset or preset_beside or "default")["style_strength"]
-        strengths = [each for each in (strength, strength_beside, 1.0) if each is not None]
-        brought["style_strength"] = _style_strength(strengths[0], usual)
+        preset, strength = _preset_and_strength({**beside, **values})
+        usual = _meaning(preset or "default")["style_strength"]
+        brought["style_strength"] = _style_strength(1.0 if strength is None else strength, usual)
     return brought
 
 
