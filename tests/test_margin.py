@@ -23,6 +23,7 @@ from nst_tf.losses import gram_matrix
 from nst_tf.objective.spec import spec_of
 from nst_tf.objective.targets import StyleTarget, inside
 from tests.command import STYLE
+from tests.gradient_ratio import gradient_ratio
 
 SHAPE = (24, 40)
 MARGIN = 4
@@ -204,21 +205,9 @@ def test_normalized_gradients_are_those_with_the_margin(random, tiny_features):
     content = random.uniform(0, 255, (*SHAPE, 3)).astype(np.float32)
 
     def ratio(margin, normalize):
-        """The lengths of the gradients of style and content, on the noise of the measurement."""
         level = Level(SHAPE, (SHAPE,), 1, margin)
         given = builder(content, tiny_features, normalize)
-        targets, objective = given.targets(level), given.objective(level.canvas)
-        noise = np.random.default_rng(0).normal(127.5, 32.0, (1, *level.canvas, 3))
-        noise = tf.constant(np.clip(noise, 0, 255), tf.float32)
-        lengths = []
-        for kind in ("style", "content"):
-            only = {
-                name: weight if name.startswith(kind) else 0.0 * weight
-                for name, weight in targets.weights.items()
-            }
-            alone = targets._replace(weights=only)
-            lengths.append(np.linalg.norm(objective.value_and_gradients(noise, alone)[1]))
-        return lengths[0] / lengths[1]
+        return gradient_ratio(given.objective(level.canvas), given.targets(level), level.canvas)
 
     assert ratio(MARGIN, True) == pytest.approx(ratio(0, True), rel=1e-4)
     assert ratio(MARGIN, False) != pytest.approx(ratio(0, False), rel=0.02)

@@ -13,10 +13,11 @@ from nst_tf.errors import InputError
 from nst_tf.models import vgg19_features
 from nst_tf.models.layers import LAYERS
 from nst_tf.objective import terms
-from nst_tf.objective.function import LossFunction, batch
+from nst_tf.objective.function import batch
 from nst_tf.objective.graphs import Objective
 from nst_tf.objective.spec import JETS, ExtraLoss, ObjectiveSpec, spec_of, term_weights
 from nst_tf.objective.targets import Fixed, Targets, blended_styles, downsampled, weight_tensors
+from tests.gradient_ratio import gradient_ratio
 from tests.numerical_gradient import gradient_error
 
 
@@ -289,19 +290,9 @@ def test_RUN_31_a_loss_that_overflows_is_not_hidden(network, images):
 
 
 def effects(network, content, style, **settings):
-    """Returns the lengths of the gradients of style and content on noise, for one unit each."""
-    noise = np.clip(np.random.default_rng(0).normal(127.5, 32.0, content.shape), 0, 255)
-    lengths = {}
-    for kind in ("content", "style"):
-        loss = function(network, content, style, **settings)
-        weights = loss._targets.weights
-        only = {
-            name: weight if name.startswith(kind) else 0.0 * weight
-            for name, weight in weights.items()
-        }
-        alone = LossFunction(loss._objective, loss._targets._replace(weights=only))
-        lengths[kind] = np.linalg.norm(evaluated(alone, noise)[1])
-    return lengths["style"] / lengths["content"]
+    """Returns the ratio of the gradients of style and content on noise."""
+    loss = function(network, content, style, **settings)
+    return gradient_ratio(loss._objective, loss._targets, content.shape[:2])
 
 
 def test_normalized_gradients_pull_alike_whatever_the_layers_and_the_network(
