@@ -117,6 +117,15 @@ def test_strength_goes_from_the_content_to_the_style(style, transfer, random):
     assert np.abs(none - half).mean() < np.abs(none - whole).mean()
 
 
+def test_strengths_next_to_the_ends_give_nearly_their_images(content, style, transfer):
+    """Of what the decoder loses of the content, all is added at 0, and nothing at 1."""
+    own, least, most, whole = (
+        transfer(content, [style], strength=strength) for strength in (0.0, 1e-5, 1 - 1e-5, 1.0)
+    )
+    np.testing.assert_allclose(least, own, atol=0.5)
+    np.testing.assert_allclose(most, whole, atol=0.5)
+
+
 def test_a_strength_above_1_goes_on_from_the_image_of_1(content, style, transfer):
     once = transfer(content, [style])
     for more in (0.5, 1.0):
